@@ -22,11 +22,11 @@ pub const ROUND_TRIP_EVERY: Duration = Duration::from_secs(60);
 /// `cluster::peers::questions::tests::what_a_node_answers_is_read_and_what_it_might_is_refused`.
 pub const OTP_RELEASE: usize = 16;
 
-/// Diagnoses that are under way at once; more are refused. Crossed by `tests/diagnosis.rs`, `diagnoses_at_once_are_bounded`.
+/// Diagnoses that are under way at once; more are refused. Crossed by `tests/diagnosis.rs`, `concurrent_diagnoses_are_bounded`.
 pub const DIAGNOSES: usize = 4;
 
 /// How long a diagnosis waits for an attempt to connect that is under way. Crossed by `tests/diagnosis.rs`,
-/// `a_node_that_says_nothing`.
+/// `a_silent_node_is_reported`.
 pub const DIAGNOSIS_WAIT: Duration = Duration::from_secs(1);
 
 /// Time for a whole diagnosis, longer than its stages take together. Crossed by
@@ -40,7 +40,7 @@ pub const DIAGNOSIS_TIME: Duration = Duration::from_secs(27);
 pub const DNS_ADDRESSES: usize = 1024;
 
 /// How often DNS is asked for more daemons, or up to a quarter later. Crossed by `tests/dns.rs`,
-/// `daemons_find_each_other_by_dns_and_forget_who_has_left_it`.
+/// `daemons_find_each_other_by_dns_and_forget_removed_addresses`.
 pub const DNS_POLL: Duration = Duration::from_secs(4);
 
 /// How long what DNS said last is believed while it doesn't answer. Crossed by
@@ -95,7 +95,7 @@ pub const TIME: Duration = Duration::from_secs(253_402_300_800);
 // ---- EPMD -----------------------------------------------------------------------------------
 
 /// How often this host's EPMD is asked for its names. Crossed by `tests/epmd.rs`,
-/// `where_there_is_none_we_serve_one_that_real_nodes_use`.
+/// `the_daemon_serves_epmd_to_real_nodes_if_none_runs`.
 pub const EPMD_POLL: Duration = Duration::from_millis(500);
 
 /// How long the name of a node must be absent from this host's EPMD before the node has ended:
@@ -104,11 +104,11 @@ pub const EPMD_POLL: Duration = Duration::from_millis(500);
 pub const EPMD_ABSENCE: Duration = Duration::from_secs(5);
 
 /// How long a default name that is taken is asked for, before another is taken. Crossed by `tests/boot.rs`,
-/// `a_default_name_that_is_taken_gives_way`.
+/// `a_default_name_that_is_in_use_is_replaced_by_another`.
 pub const NAME_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Pause before a name that is taken is asked for again. Crossed by `tests/boot.rs`,
-/// `an_explicit_name_that_is_taken_is_waited_for`.
+/// `the_daemon_waits_for_an_explicit_name_that_is_in_use`.
 pub const NAME_RETRY: Duration = Duration::from_secs(1);
 
 // ---- Registry, store and layout -------------------------------------------------------------
@@ -182,7 +182,7 @@ pub const REGISTRY_QUEUE: usize = 256;
 pub const REGISTRY_BACKLOG: usize = 1024;
 
 /// Plugins whose dead socket or run files are removed at a time, each with two open files for a second; more wait. Crossed by
-/// `tests/status.rs`, `of_many_that_die_at_once_few_are_cleared_away_at_a_time`.
+/// `tests/status.rs`, `only_a_few_dead_plugins_are_cleaned_up_at_once`.
 pub const CLEAN_UPS: usize = 64;
 
 /// Longest delay before a failed copy of the database is written again. Crossed by
@@ -227,10 +227,10 @@ pub const HTTP_BODY_TIME: Duration = Duration::from_secs(10);
 pub const HTTP_HEAD_TIME: Duration = Duration::from_secs(15);
 
 /// Most header fields of a request: the bound that hyper keeps by itself, and more cheaply than one that it is told. Crossed by
-/// `tests/api_bounds.rs`, `heads_are_bounded`.
+/// `tests/api_bounds.rs`, `request_heads_are_bounded`.
 pub const HTTP_HEADERS: usize = 100;
 
-/// Largest request head in bytes. Crossed by `tests/api_bounds.rs`, `heads_are_bounded`.
+/// Largest request head in bytes. Crossed by `tests/api_bounds.rs`, `request_heads_are_bounded`.
 pub const HTTP_HEAD: usize = 16 * 1024;
 
 /// Most connections served at a time. For one more, the process with the most idle connections
@@ -276,14 +276,14 @@ pub const HTTP_STRANGERS: usize = 16;
 pub const HTTP_STALL: Duration = Duration::from_secs(15);
 
 /// How long the rest of a refused body is taken, so that its sender sees the answer. Crossed by
-/// `tests/api_bounds.rs`, `an_endless_body_is_not_read_for_ever`.
+/// `tests/api_bounds.rs`, `an_endless_body_is_read_for_a_limited_time`.
 pub const HTTP_LINGER: Duration = Duration::from_secs(2);
 
-/// How long a call waits for the daemon to be up. Crossed by `tests/api_bounds.rs`, `a_call_waits_only_so_long`.
+/// How long a call waits for the daemon to be up. Crossed by `tests/api_bounds.rs`, `a_request_waits_for_the_start_for_a_limited_time`.
 pub const HTTP_READY: Duration = Duration::from_secs(5);
 
 /// Most streams of events at a time, so that they leave room for calls. Crossed by `tests/api_events.rs`,
-/// `a_hundred_follow_at_once_and_too_many_are_refused`.
+/// `a_hundred_streams_run_at_once_and_more_are_refused`.
 pub const HTTP_STREAMS: usize = 128;
 
 /// Snapshots of all plugins, at different revisions, that are kept for streams that have not read
@@ -295,21 +295,21 @@ pub const HTTP_SNAPSHOTS: usize = 4;
 pub const HTTP_CHANGES: usize = 4;
 
 /// Most event streams of one process. Crossed by `tests/api_events.rs`,
-/// `one_process_may_not_have_all_streams`.
+/// `one_process_cannot_occupy_all_streams`.
 pub const HTTP_STREAM_SHARE: usize = 112;
 
 /// How often a stream of events shows that it is alive, as hecate-web expects. Crossed by `tests/api_events.rs`,
-/// `a_stream_shows_that_it_is_alive`.
+/// `an_idle_stream_sends_heartbeats`.
 pub const HTTP_HEARTBEAT: Duration = Duration::from_secs(30);
 
-/// Time for a whole call, longer than those within it. Crossed by `tests/api_bounds.rs`, `a_call_ends`.
+/// Time for a whole call, longer than those within it. Crossed by `tests/api_bounds.rs`, `a_request_that_takes_too_long_times_out`.
 pub const HTTP_CALL: Duration = Duration::from_secs(30);
 
-/// How long requests may take to end once we stop. Crossed by `tests/api_bounds.rs`, `stopping_does_not_wait_for_ever`.
+/// How long requests may take to end once we stop. Crossed by `tests/api_bounds.rs`, `a_stop_waits_for_requests_for_a_limited_time`.
 pub const HTTP_DRAIN: Duration = Duration::from_millis(300);
 
 /// Pause after the socket could not take a connection. Crossed by `tests/log.rs`,
-/// `without_descriptors_the_socket_waits`.
+/// `the_socket_pauses_without_free_descriptors`.
 pub const HTTP_ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
 /// Longest version of a plugin in characters. Crossed by
@@ -323,26 +323,26 @@ pub const PLUGIN_DESCRIPTION: usize = 4096;
 // ---- Daemon ---------------------------------------------------------------------------------
 
 /// Lines of what happens to plugins, in each window. Crossed by `tests/log.rs`,
-/// `what_happens_to_plugins_is_told_and_does_not_fill_the_log`.
+/// `changes_of_plugins_are_logged_and_do_not_fill_the_log`.
 pub const LOG_PLUGINS: u64 = 100;
 
 /// Lines of nodes that could not be connected to, in each window. Crossed by `tests/log.rs`,
-/// `names_that_anybody_registers_do_not_fill_the_log`.
+/// `names_that_others_register_do_not_fill_the_log`.
 pub const LOG_DIALS: u64 = 10;
 
 /// How often the daemon checks its own files, besides before each answer to a change. Crossed by
-/// `tests/vanish.rs`, `a_socket_that_is_removed_is_bound_again`.
+/// `tests/vanish.rs`, `a_removed_socket_is_bound_again`.
 pub const OWN_FILES: Duration = Duration::from_secs(1);
 
 /// How long a daemon whose home was lost still answers before it ends, so that clients see why.
-/// Crossed by `tests/vanish.rs`, `a_home_that_is_removed_ends_the_daemon_and_is_not_made_again`.
+/// Crossed by `tests/vanish.rs`, `a_removed_home_ends_the_daemon_and_is_not_created_again`.
 pub const HOME_LOST: Duration = Duration::from_secs(2);
 
-/// Grace period of a shutdown. Crossed by `tests/boot.rs`, `a_stop_does_not_wait_for_a_disk_that_is_slow`.
+/// Grace period of a shutdown. Crossed by `tests/boot.rs`, `a_stop_does_not_wait_for_a_slow_disk`.
 pub const SHUTDOWN_TIME: Duration = Duration::from_millis(900);
 
 /// How long the end waits, after all else, for the service manager to be told. Crossed by `tests/systemd.rs`,
-/// `who_reads_nothing_holds_up_nothing`.
+/// `a_full_notify_socket_does_not_delay_the_daemon`.
 pub const NOTIFY_END: Duration = Duration::from_millis(50);
 
 /// Most open files that we let ourselves have, if the system lets us: the soft limit of old, 1,024, is of use to `select` alone,

@@ -47,7 +47,7 @@ async fn a_body_over_the_limit_is_refused_and_the_client_sees_it() {
 }
 
 #[tokio::test]
-async fn who_waits_for_100_continue_is_refused_before_he_sends() {
+async fn a_client_that_waits_for_100_continue_is_refused_before_it_sends() {
     // Were the rest of the body awaited all the same, the connection would stay open beyond the test's patience.
     let linger = Duration::from_secs(3600);
     let world = World::start(Limits { linger, ..Limits::default() }).await;
@@ -67,7 +67,7 @@ async fn who_waits_for_100_continue_is_refused_before_he_sends() {
 }
 
 #[tokio::test]
-async fn an_endless_body_is_not_read_for_ever() {
+async fn an_endless_body_is_read_for_a_limited_time() {
     let world = World::start(Limits { linger: SHORT, ..Limits::default() }).await;
     let mut client = Client::new(&world).await;
     client.send("POST /api/plugins HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999999\r\n\r\n").await;
@@ -88,7 +88,7 @@ async fn a_slow_body_ends_with_408() {
 }
 
 #[tokio::test]
-async fn a_body_that_ends_early_is_no_registration() {
+async fn a_body_that_ends_early_registers_nothing() {
     let world = World::start(Limits::default()).await;
     let mut client = Client::new(&world).await;
     let body = r#"{"name":"hecate-traderd"}"#;
@@ -101,7 +101,7 @@ async fn a_body_that_ends_early_is_no_registration() {
 // ---- Connections ----------------------------------------------------------------------------
 
 #[tokio::test]
-async fn one_connection_takes_many_requests() {
+async fn one_connection_serves_many_requests() {
     let world = World::start(Limits::default()).await;
     let mut client = Client::new(&world).await;
     for _ in 0..3 {
@@ -119,7 +119,7 @@ async fn one_connection_takes_many_requests() {
 }
 
 #[tokio::test]
-async fn a_connection_closes_when_it_is_asked_to() {
+async fn a_connection_closes_when_the_client_requests_it() {
     let world = World::start(Limits::default()).await;
     for request in [
         "GET /health HTTP/1.1\r\nHost: localhost\r\nAccept: */*\r\nConnection: close\r\n\r\n",
@@ -133,7 +133,7 @@ async fn a_connection_closes_when_it_is_asked_to() {
 }
 
 #[tokio::test]
-async fn a_client_may_close_its_half_once_it_has_asked() {
+async fn a_client_may_close_its_sending_half_after_a_request() {
     let world = World::starting(Limits::default()).await;
     let mut client = Client::new(&world).await;
     client.send("GET /api/plugins HTTP/1.1\r\nHost: x\r\n\r\n").await;
@@ -149,7 +149,7 @@ async fn a_client_may_close_its_half_once_it_has_asked() {
 }
 
 #[tokio::test]
-async fn head_is_get_without_the_body() {
+async fn head_answers_like_get_without_the_body() {
     let world = World::start(Limits::default()).await;
     let mut client = Client::new(&world).await;
     client.send("HEAD /api/plugins HTTP/1.1\r\nHost: x\r\n\r\nHEAD /no HTTP/1.1\r\nHost: x\r\n\r\nGET /livez HTTP/1.1\r\nHost: x\r\n\r\n").await;
@@ -174,7 +174,7 @@ async fn a_slow_head_and_an_idle_connection_are_closed() {
 }
 
 #[tokio::test]
-async fn heads_are_bounded() {
+async fn request_heads_are_bounded() {
     let world = World::start(Limits::default()).await;
     let fields = |count: usize| (1..count).map(|n| format!("X-{n}: y\r\n")).collect::<String>();
     let with = |fields: String| format!("GET /livez HTTP/1.1\r\nHost: x\r\n{fields}\r\n");
@@ -185,7 +185,7 @@ async fn heads_are_bounded() {
 }
 
 #[tokio::test]
-async fn a_client_that_takes_no_answer_is_closed() {
+async fn a_client_that_reads_no_response_is_disconnected() {
     let world = World::start(Limits { stall: SHORT, ..Limits::default() }).await;
     let mut client = Client::new(&world).await;
     let many = "GET /health HTTP/1.1\r\nHost: x\r\n\r\n".repeat(1000);
@@ -196,7 +196,7 @@ async fn a_client_that_takes_no_answer_is_closed() {
 // ---- Starting and stopping ------------------------------------------------------------------
 
 #[tokio::test]
-async fn calls_wait_while_we_start() {
+async fn requests_wait_while_the_daemon_starts() {
     let world = World::starting(Limits::default()).await;
     let health = get(&world, "/health").await;
     assert_eq!((health.status, &health.body["status"]), (200, &json!("starting")));
@@ -212,7 +212,7 @@ async fn calls_wait_while_we_start() {
 }
 
 #[tokio::test]
-async fn a_call_waits_only_so_long() {
+async fn a_request_waits_for_the_start_for_a_limited_time() {
     let world = World::starting(Limits { ready: SHORT, ..Limits::default() }).await;
     let answer = get(&world, "/api/plugins").await;
     assert_eq!(answer.refusal(), (503, "starting".to_owned()));
@@ -222,13 +222,13 @@ async fn a_call_waits_only_so_long() {
 }
 
 #[tokio::test]
-async fn a_call_ends() {
+async fn a_request_that_takes_too_long_times_out() {
     let world = World::starting(Limits { call: SHORT, ..Limits::default() }).await;
     assert_eq!(get(&world, "/api/plugins").await.refusal(), (503, "call_timeout".to_owned()));
 }
 
 #[tokio::test]
-async fn stopping_drains() {
+async fn a_stop_finishes_requests_in_progress() {
     let world = World::start(Limits::default()).await;
     let body = r#"{"name":"hecate-traderd"}"#;
     let request = post(body);
@@ -253,7 +253,7 @@ async fn stopping_drains() {
 }
 
 #[tokio::test]
-async fn stopping_does_not_wait_for_ever() {
+async fn a_stop_waits_for_requests_for_a_limited_time() {
     // Nothing else ends this request within the test's patience.
     let hour = Duration::from_secs(3600);
     let world = World::start(Limits { drain: SHORT, body_time: hour, call: hour, ..Limits::default() }).await;

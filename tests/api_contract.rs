@@ -63,7 +63,7 @@ async fn the_life_of_a_registration() {
 }
 
 #[tokio::test]
-async fn data_goes_only_when_it_is_asked_for_by_itself() {
+async fn only_a_separate_purge_deletes_data() {
     let world = World::start(Limits::default()).await;
     let base = world.directory.path().join("home/hecate-traderd");
     let data = "/api/plugins/hecate-traderd/data";
@@ -99,7 +99,7 @@ async fn data_goes_only_when_it_is_asked_for_by_itself() {
 }
 
 #[tokio::test]
-async fn what_a_plugin_keeps_besides_is_listed() {
+async fn extra_directories_and_connectors_are_listed() {
     let world = World::start(Limits::default()).await;
     register(&world, json!({"name": "hecate-marthad"})).await;
     let base = world.directory.path().join("home/hecate-marthad");
@@ -112,7 +112,7 @@ async fn what_a_plugin_keeps_besides_is_listed() {
 }
 
 #[tokio::test]
-async fn a_name_that_is_held_by_another_node_is_a_conflict() {
+async fn another_node_conflicts_while_the_plugins_node_is_connected() {
     let world = World::start(Limits::default()).await;
     let node = "hecate_traderd@here".to_owned();
     register(&world, json!({"name": "hecate-traderd", "node": node})).await;
@@ -125,7 +125,7 @@ async fn a_name_that_is_held_by_another_node_is_a_conflict() {
 }
 
 #[tokio::test]
-async fn a_namespace_that_cannot_be_made_is_told() {
+async fn a_namespace_that_cannot_be_created_fails_with_its_path() {
     let world = World::start(Limits::default()).await;
     std::fs::write(world.directory.path().join("home/hecate-traderd"), "in the way").expect("written");
     let answer = register(&world, json!({"name": "hecate-traderd"})).await;
@@ -136,7 +136,7 @@ async fn a_namespace_that_cannot_be_made_is_told() {
 // ---- Refusals -------------------------------------------------------------------------------
 
 #[tokio::test]
-async fn every_refusal_has_its_code_and_the_one_shape() {
+async fn every_refusal_has_its_code_and_the_same_shape() {
     let world = World::start(Limits::default()).await;
     let typed = |content_type: &str| {
         let body = r#"{"name":"hecate-traderd"}"#;
@@ -178,14 +178,14 @@ async fn every_refusal_has_its_code_and_the_one_shape() {
 }
 
 #[tokio::test]
-async fn a_405_says_what_is_allowed() {
+async fn a_405_lists_the_allowed_methods() {
     let world = World::start(Limits::default()).await;
     let answer = ask(&world, "PATCH /api/plugins/hecate-traderd HTTP/1.1\r\nHost: x\r\n\r\n").await;
     assert_eq!((answer.status, answer.header("allow")), (405, Some("GET, HEAD, DELETE")));
 }
 
 #[tokio::test]
-async fn what_is_no_http_is_refused_and_hurts_nobody() {
+async fn invalid_http_is_refused_and_harms_no_other_client() {
     let world = World::start(Limits::default()).await;
     for request in ["\r\n\r\nnonsense\r\n\r\n", "GET /health HTTP/9.9\r\n\r\n", "GET /health HTTP/1.1\r\nA : b\r\n\r\n"]
     {
@@ -218,7 +218,7 @@ async fn a_request_has_exactly_one_host() {
 // ---- How the daemon is doing ----------------------------------------------------------------
 
 #[tokio::test]
-async fn health_is_what_its_clients_read() {
+async fn health_has_the_documented_fields() {
     let world = World::start(Limits::default()).await;
     register(&world, json!({"name": "hecate-traderd"})).await;
     world.status.send_modify(|status| status.node_name = Some("hecate@beam00".parse().unwrap()));
@@ -235,7 +235,7 @@ async fn health_is_what_its_clients_read() {
 }
 
 #[tokio::test]
-async fn problems_are_as_bad_as_they_say() {
+async fn the_severity_of_a_problem_sets_status_and_readiness() {
     let world = World::start(Limits::default()).await;
     for (severity, word, ready) in [
         (Severity::Notice, "healthy", true),
@@ -260,7 +260,7 @@ async fn problems_are_as_bad_as_they_say() {
 }
 
 #[tokio::test]
-async fn the_cluster_is_what_the_node_sees() {
+async fn the_cluster_endpoint_shows_the_view_of_the_node() {
     let world = World::start(Limits::default()).await;
     let unknown = json!({
         "node": null, "epmd": {"state": "unknown", "reason": null}, "peers": [], "scopes": [], "unregistered": [],
@@ -290,7 +290,7 @@ async fn the_cluster_is_what_the_node_sees() {
 }
 
 #[tokio::test]
-async fn the_plugins_of_all_hosts_are_listed_and_a_lost_ones_say_so() {
+async fn the_plugins_of_all_hosts_are_listed_and_lost_ones_are_marked() {
     let world = World::start(Limits::default()).await;
     register(&world, json!({"name": "hecate-traderd"})).await;
     let own = get(&world, "/api/plugins").await.body[0].clone();

@@ -127,7 +127,7 @@ async fn beyond_the_limit_only_probes_are_answered() {
 }
 
 #[tokio::test]
-async fn a_stream_of_events_is_never_closed_for_another() {
+async fn an_event_stream_is_never_closed_for_another_connection() {
     let world = World::start(Limits { connections: 1, share: 1, ..Limits::default() }).await;
     let mut stream = Client::new(&world).await;
     stream.send("GET /api/events HTTP/1.1\r\nHost: x\r\n\r\n").await;
@@ -152,14 +152,14 @@ fn crowd() {
     let Ok(crowd) = std::env::var(CROWD) else { return };
     let (count, socket) = crowd.split_once(' ').unwrap();
     allow_open_files();
-    let connections: Vec<UnixStream> = (0..count.parse().unwrap()).map(|n| useless(socket, n)).collect();
+    let connections: Vec<UnixStream> = (0..count.parse().unwrap()).map(|n| stalled_connection(socket, n)).collect();
     println!("\nopen");
     let _ = std::io::stdin().read(&mut [0]);
     drop(connections);
 }
 
 /// Opens a connection that is idle, in the middle of a head or of a body, or with unread answers.
-fn useless(socket: &str, number: usize) -> UnixStream {
+fn stalled_connection(socket: &str, number: usize) -> UnixStream {
     let mut connection = UnixStream::connect(socket).expect("listening");
     connection.set_nonblocking(true).unwrap();
     let sent = match number % 4 {
@@ -191,7 +191,7 @@ fn churn() {
                     if over.load(Ordering::Relaxed) {
                         return;
                     }
-                    open.push_back(useless(socket, number));
+                    open.push_back(stalled_connection(socket, number));
                     if open.len() > held {
                         open.pop_front();
                     }
@@ -275,7 +275,7 @@ fn connections_that_close_and_reopen_reset_no_complete_request() {
 }
 
 #[test]
-fn streams_that_are_not_read_share_a_few_snapshots() {
+fn unread_streams_share_a_few_snapshots() {
     const PLUGINS: usize = 300;
     const STREAMS: usize = 100;
     let (host, _epmd, daemon) = Host::running(&[]);

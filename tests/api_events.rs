@@ -88,7 +88,7 @@ impl Follower {
 }
 
 #[tokio::test]
-async fn a_client_gets_what_holds_and_then_what_happens() {
+async fn a_client_gets_a_snapshot_and_then_each_change() {
     let world = World::start(Limits::default()).await;
     register(&world, json!({"name": "hecate-traderd"})).await;
     let mut web = Follower::begin(&world, None).await;
@@ -112,7 +112,7 @@ async fn a_client_gets_what_holds_and_then_what_happens() {
 }
 
 #[tokio::test]
-async fn a_client_that_comes_back_gets_what_it_missed() {
+async fn a_client_that_reconnects_gets_missed_events() {
     let world = World::start(Limits::default()).await;
     for number in 1..=5 {
         register(&world, json!({"name": format!("hecate-x{number}d")})).await;
@@ -144,7 +144,7 @@ async fn a_client_that_comes_back_gets_what_it_missed() {
 }
 
 #[tokio::test]
-async fn nodes_come_and_go_without_an_id() {
+async fn events_of_nodes_have_no_id() {
     let world = World::start(Limits::default()).await;
     let peer = |name: &str, state, since| PeerView {
         name: name.parse().unwrap(),
@@ -175,7 +175,7 @@ async fn nodes_come_and_go_without_an_id() {
 }
 
 #[tokio::test]
-async fn the_states_of_plugins_nodes_are_sent_as_they_change() {
+async fn changes_of_the_states_of_plugins_nodes_are_sent() {
     let world = World::start(Limits::default()).await;
     register(&world, json!({"name": "hecate-traderd", "node": "t@h"})).await;
     let show = |state: NodeState| {
@@ -199,7 +199,7 @@ async fn the_states_of_plugins_nodes_are_sent_as_they_change() {
 }
 
 #[tokio::test]
-async fn a_hundred_follow_at_once_and_too_many_are_refused() {
+async fn a_hundred_streams_run_at_once_and_more_are_refused() {
     // All are of one process here, whose share is smaller.
     let world = World::start(Limits { stream_share: limits::HTTP_STREAMS, ..Limits::default() }).await;
     let mut clients = Vec::new();
@@ -224,7 +224,7 @@ async fn a_hundred_follow_at_once_and_too_many_are_refused() {
 }
 
 #[tokio::test]
-async fn one_process_may_not_have_all_streams() {
+async fn one_process_cannot_occupy_all_streams() {
     let world = World::start(Limits { stream_share: 2, ..Limits::default() }).await;
     let _clients = [Follower::begin(&world, None).await, Follower::begin(&world, None).await];
     let refused = get(&world, "/api/events").await;
@@ -233,7 +233,7 @@ async fn one_process_may_not_have_all_streams() {
 }
 
 #[tokio::test]
-async fn a_client_that_leaves_frees_its_place_at_once() {
+async fn a_client_that_leaves_frees_its_stream_at_once() {
     let hour = Duration::from_secs(3600);
     let world = World::start(Limits { streams: 1, stream_share: 1, heartbeat: hour, ..Limits::default() }).await;
     let mut follower = Follower::begin(&world, None).await;
@@ -256,7 +256,7 @@ async fn until_a_stream_begins(world: &World) {
 }
 
 #[tokio::test]
-async fn a_client_that_stalls_is_let_go_and_keeps_nobody() {
+async fn a_stalled_client_is_disconnected_and_delays_no_other() {
     let stall = Duration::from_millis(200);
     let world = World::start(Limits { stall, ..Limits::default() }).await;
     let mut stalled = Follower::begin(&world, None).await;
@@ -281,7 +281,7 @@ async fn a_client_that_stalls_is_let_go_and_keeps_nobody() {
 }
 
 #[tokio::test]
-async fn a_stream_shows_that_it_is_alive() {
+async fn an_idle_stream_sends_heartbeats() {
     let heartbeat = Duration::from_millis(20);
     let world = World::start(Limits { heartbeat, ..Limits::default() }).await;
     let mut client = Follower::begin(&world, None).await;
@@ -292,7 +292,7 @@ async fn a_stream_shows_that_it_is_alive() {
 }
 
 #[tokio::test]
-async fn streams_end_in_good_order_when_we_stop() {
+async fn streams_end_cleanly_when_the_daemon_stops() {
     let world = World::start(Limits { drain: PATIENCE, ..Limits::default() }).await;
     let mut client = Follower::begin(&world, None).await;
     client.expect("snapshot_v1", Some(0)).await;
@@ -320,7 +320,7 @@ async fn streams_begin_while_the_cluster_changes() {
 }
 
 #[tokio::test]
-async fn head_begins_no_stream() {
+async fn head_starts_no_stream() {
     let world = World::start(Limits::default()).await;
     let mut client = Client::new(&world).await;
     client.send("HEAD /api/events HTTP/1.1\r\nHost: localhost\r\n\r\n").await;

@@ -56,7 +56,7 @@ fn our_pid(host: &Host, erl: &mut Erl) -> String {
 // ---- EPMD -----------------------------------------------------------------------------------
 
 #[test]
-fn without_an_epmd_http_is_served_and_the_cluster_joined_when_there_is_one() {
+fn http_is_served_without_epmd_and_the_cluster_joined_once_epmd_runs() {
     let host = Host::new();
     // Somebody else has its port, and says nothing.
     let other = TcpListener::bind((Ipv4Addr::LOCALHOST, host.epmd_port)).unwrap();
@@ -94,7 +94,7 @@ fn daemon_of(port: u16) -> Option<rustix::process::Pid> {
 }
 
 #[test]
-fn the_systems_epmd_is_started_where_none_answers() {
+fn the_systems_epmd_is_started_if_none_answers() {
     /// What the daemon has started is not our child: it is asked to end, which it does as it knows no node any more.
     struct Stop(u16);
     impl Drop for Stop {
@@ -123,7 +123,7 @@ fn the_systems_epmd_is_started_where_none_answers() {
 }
 
 #[test]
-fn after_epmd_was_restarted_we_are_registered_as_who_we_were() {
+fn the_daemon_registers_as_the_same_node_after_a_restart_of_epmd() {
     let (host, epmd, daemon) = Host::running(&[]);
     let mut peer = connects(&host, "peer");
     let before = our_pid(&host, &mut peer);
@@ -177,7 +177,7 @@ fn a_second_daemon_on_the_same_home_is_refused() {
 }
 
 #[test]
-fn a_start_that_fails_leaves_no_run_files() {
+fn a_failed_start_leaves_no_run_files() {
     let host = Host::new();
     let sqlite = host.namespace("hecate-daemon").join("sqlite");
     std::fs::create_dir_all(&sqlite).unwrap();
@@ -194,7 +194,7 @@ fn a_start_that_fails_leaves_no_run_files() {
 }
 
 #[test]
-fn a_stop_does_not_wait_for_a_disk_that_is_slow() {
+fn a_stop_does_not_wait_for_a_slow_disk() {
     let (host, _epmd, daemon) = Host::running(&[]);
     // Whoever else writes makes the registry wait, longer than a stop may take.
     let database = rusqlite::Connection::open(host.namespace("hecate-daemon").join("sqlite/plugins.db")).unwrap();
@@ -213,7 +213,7 @@ fn a_stop_does_not_wait_for_a_disk_that_is_slow() {
 }
 
 #[test]
-fn a_closed_terminal_ends_it_in_good_order() {
+fn a_closed_terminal_stops_the_daemon_cleanly() {
     let host = Host::new();
     let mut daemon = host.daemon(&[]);
     daemon.ready();
@@ -226,7 +226,7 @@ fn a_closed_terminal_ends_it_in_good_order() {
 }
 
 #[test]
-fn as_many_files_may_be_open_as_the_system_lets_us() {
+fn the_limit_of_open_files_is_raised_as_far_as_allowed() {
     let host = Host::new();
     let limited = r#"ulimit -Sn 1024 && ulimit -Hn 2048 && exec "$0""#;
     let daemon = Daemon::start_as(&host, &[&program("sh"), "-c", limited], &[]);
@@ -237,7 +237,7 @@ fn as_many_files_may_be_open_as_the_system_lets_us() {
 }
 
 #[test]
-fn what_a_killed_predecessor_left_is_in_nobodys_way() {
+fn files_of_a_killed_daemon_do_not_prevent_the_next_start() {
     let (host, _epmd, daemon) = Host::running(&[]);
     let pid = std::fs::read_to_string(host.run_file("daemon.pid")).unwrap();
     daemon.kill();
@@ -259,7 +259,7 @@ fn files_in(directory: &Path) -> Vec<String> {
 }
 
 #[test]
-fn a_default_name_that_is_taken_gives_way() {
+fn a_default_name_that_is_in_use_is_replaced_by_another() {
     let host = Host::new();
     let _epmd = host.epmd();
     let mut holder = host.erl("hecate");
@@ -275,7 +275,7 @@ fn a_default_name_that_is_taken_gives_way() {
 }
 
 #[test]
-fn a_user_who_registers_the_default_names_does_not_keep_the_daemon_out() {
+fn a_user_who_registers_the_default_names_cannot_block_the_daemon() {
     let host = Host::new();
     let epmd = host.epmd();
     let uid = rustix::process::getuid().as_raw();
@@ -316,7 +316,7 @@ fn a_user_who_registers_the_default_names_does_not_keep_the_daemon_out() {
 }
 
 #[test]
-fn an_explicit_name_that_is_taken_is_waited_for() {
+fn the_daemon_waits_for_an_explicit_name_that_is_in_use() {
     let host = Host::new();
     let _epmd = host.epmd();
     let holder = host.erl("hecate_mine");
@@ -350,7 +350,7 @@ fn a_daemon_that_waits_for_its_name_can_be_stopped() {
 // ---- Other nodes ------------------------------------------------------------------------------
 
 #[test]
-fn a_node_that_is_called_localhost_is_found_under_that_name() {
+fn a_node_named_after_localhost_is_found_by_that_name() {
     let (host, _epmd, _daemon) = Host::running(&[]);
     host.register_named("hecate-traderd");
     let mut plugin = host.erl("hecate_traderd@localhost");
@@ -363,7 +363,7 @@ fn a_node_that_is_called_localhost_is_found_under_that_name() {
 }
 
 #[test]
-fn a_wrong_cookie_is_warned_of_once_and_never_logged() {
+fn a_wrong_cookie_causes_one_warning_and_is_never_logged() {
     let (host, _epmd, daemon) = Host::running(&[("HECATE_LOG", "trace")]);
     let start = Start { name: Some("hecate_traderd"), cookie: Some("another-cookie"), ..Start::default() };
     let mut stranger = Erl::start(&host, start);
@@ -383,7 +383,7 @@ fn a_wrong_cookie_is_warned_of_once_and_never_logged() {
 // ---- Strangers ----------------------------------------------------------------------------------
 
 #[test]
-fn idle_connections_keep_nobody_from_connecting() {
+fn idle_connections_do_not_prevent_nodes_from_connecting() {
     let (host, epmd, _daemon) = Host::running(&[]);
     let port = epmd.port_of("hecate");
     let connect = || TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
@@ -395,16 +395,16 @@ fn idle_connections_keep_nobody_from_connecting() {
 }
 
 #[test]
-fn garbage_on_either_port_leaves_us_well() {
+fn garbage_on_either_port_does_not_harm_the_daemon() {
     let (host, epmd, mut daemon) = Host::running(&[]);
     let port = epmd.port_of("hecate");
     for garbage in garbage() {
         let tcp = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
-        throw(&garbage, &tcp, &tcp);
+        send_garbage(&garbage, &tcp, &tcp);
         let _ = tcp.shutdown(std::net::Shutdown::Both);
         let unix = UnixStream::connect(host.socket()).unwrap();
         unix.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
-        throw(&garbage, &unix, &unix);
+        send_garbage(&garbage, &unix, &unix);
     }
     assert!(daemon.runs());
     connects(&host, "visitor");
@@ -413,7 +413,7 @@ fn garbage_on_either_port_leaves_us_well() {
 }
 
 /// Writes it all, and takes what comes back, if anything does.
-fn throw(garbage: &[u8], mut to: impl Write, mut from: impl Read) {
+fn send_garbage(garbage: &[u8], mut to: impl Write, mut from: impl Read) {
     // Whoever finds us odd may close at once.
     let _ = to.write_all(garbage);
     let _ = from.read(&mut [0; 256]);
@@ -449,7 +449,7 @@ fn garbage() -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn a_port_that_says_nothing_is_given_up_and_the_next_is_dialled() {
+fn a_silent_port_times_out_and_the_next_node_is_dialled() {
     let host = Host::new();
     let epmd = host.epmd();
     let silent = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();

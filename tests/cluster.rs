@@ -100,7 +100,7 @@ fn shown<'a>(view: &'a Value, daemon: &str) -> Option<(&'a str, Value)> {
 }
 
 /// The state of a daemon in a view, and its plugins with their versions.
-fn brief(host: &Host, daemon: &str) -> Option<(String, Vec<(String, String)>)> {
+fn versions(host: &Host, daemon: &str) -> Option<(String, Vec<(String, String)>)> {
     let view = view(host);
     let (state, plugins) = shown(&view, daemon)?;
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
@@ -109,14 +109,14 @@ fn brief(host: &Host, daemon: &str) -> Option<(String, Vec<(String, String)>)> {
 }
 
 /// Waits until a daemon is shown so.
-fn becomes(host: &Host, daemon: &str, state: &str, plugins: &[(&str, &str)]) {
+fn wait_until_shown(host: &Host, daemon: &str, state: &str, plugins: &[(&str, &str)]) {
     let plugins = plugins.iter().map(|(name, version)| ((*name).to_owned(), (*version).to_owned())).collect();
     let expected = Some((state.to_owned(), plugins));
-    wait_for(&format!("{daemon} is shown as {expected:?}"), || brief(host, daemon) == expected);
+    wait_for(&format!("{daemon} is shown as {expected:?}"), || versions(host, daemon) == expected);
 }
 
 #[test]
-fn every_daemon_shows_the_plugins_of_all_as_they_change() {
+fn every_daemon_shows_the_current_plugins_of_all_daemons() {
     let cluster = Cluster::new(3);
     cluster.register(0, TRADER, "0");
     cluster.register(1, TRADER, "1");
@@ -140,7 +140,7 @@ fn every_daemon_shows_the_plugins_of_all_as_they_change() {
     assert_eq!(cluster.hosts[1].ask("DELETE", "/api/plugins/hecate-marthad").status, 200);
     assert_eq!(cluster.hosts[1].ask("DELETE", "/api/plugins/hecate-traderd").status, 200);
     cluster.agrees();
-    becomes(here, &cluster.names[1], "connected", &[]);
+    wait_until_shown(here, &cluster.names[1], "connected", &[]);
     // Many at once, by all.
     for i in 0..50 {
         for at in 0..3 {
@@ -154,7 +154,7 @@ fn every_daemon_shows_the_plugins_of_all_as_they_change() {
 }
 
 #[test]
-fn what_a_dead_daemon_said_is_lost_until_it_is_back() {
+fn plugins_of_a_dead_daemon_are_lost_until_it_returns() {
     let mut cluster = Cluster::new(2);
     cluster.register(0, TRADER, "0");
     cluster.register(1, TRADER, "1");
@@ -163,7 +163,7 @@ fn what_a_dead_daemon_said_is_lost_until_it_is_back() {
     let before = view(&cluster.hosts[a]);
     let dead = cluster.daemons.pop().unwrap();
     dead.kill();
-    becomes(&cluster.hosts[a], &b, "lost", &[(TRADER, "1")]);
+    wait_until_shown(&cluster.hosts[a], &b, "lost", &[(TRADER, "1")]);
     let after = view(&cluster.hosts[a]);
     let since = |view: &Value| view["hosts"][1]["since"].as_str().unwrap().to_owned();
     assert!(since(&after) > since(&before), "{before} {after}");
@@ -175,22 +175,22 @@ fn what_a_dead_daemon_said_is_lost_until_it_is_back() {
 
     // It comes back with nothing, and counts from the beginning.
     cluster.daemons.pop().unwrap().kill();
-    becomes(&cluster.hosts[a], &b, "lost", &[(TRADER, "1")]);
+    wait_until_shown(&cluster.hosts[a], &b, "lost", &[(TRADER, "1")]);
     std::fs::remove_dir_all(cluster.hosts[1].home().join(".hecate")).unwrap();
     let again = cluster.start(1);
     cluster.daemons.push(again);
-    becomes(&cluster.hosts[a], &b, "connected", &[]);
+    wait_until_shown(&cluster.hosts[a], &b, "connected", &[]);
     cluster.register(1, "hecate-newd", "1");
-    becomes(&cluster.hosts[a], &b, "connected", &[("hecate-newd", "1")]);
+    wait_until_shown(&cluster.hosts[a], &b, "connected", &[("hecate-newd", "1")]);
 
     // One that stops in good order is lost as well.
     let (status, _, _) = cluster.daemons.pop().unwrap().terminate();
     assert!(status.success());
-    becomes(&cluster.hosts[a], &b, "lost", &[("hecate-newd", "1")]);
+    wait_until_shown(&cluster.hosts[a], &b, "lost", &[("hecate-newd", "1")]);
 }
 
 #[test]
-fn after_a_netsplit_all_views_are_right_again() {
+fn all_views_are_correct_after_a_netsplit() {
     let cluster = Cluster::new(3);
     for at in 0..3 {
         cluster.register(at, TRADER, "before");
@@ -200,14 +200,14 @@ fn after_a_netsplit_all_views_are_right_again() {
     let apart = &cluster.names[2];
     cluster.daemons[2].stop();
     for at in 0..2 {
-        becomes(&cluster.hosts[at], apart, "lost", &[(TRADER, "before")]);
+        wait_until_shown(&cluster.hosts[at], apart, "lost", &[(TRADER, "before")]);
         cluster.register(at, TRADER, "meanwhile");
         cluster.register(at, "hecate-newd", "1");
         assert_eq!(cluster.hosts[at].ask("DELETE", "/api/plugins/hecate-newd").status, 200);
     }
     cluster.daemons[2].resume();
     cluster.agrees();
-    becomes(&cluster.hosts[2], &cluster.names[0], "connected", &[(TRADER, "meanwhile")]);
+    wait_until_shown(&cluster.hosts[2], &cluster.names[0], "connected", &[(TRADER, "meanwhile")]);
     cluster.register(2, TRADER, "after");
     cluster.agrees();
 }
@@ -226,8 +226,8 @@ impl Other {
         Self { erl, name }
     }
 
-    /// Answers a call of `hecate_plugins` with what [`Self::says`] has set.
-    fn serves(&mut self) {
+    /// Answers a call of `hecate_plugins` with what [`Self::set_answer`] has set.
+    fn start_server(&mut self) {
         self.erl.eval(
             "put(server, spawn(fun() -> register(hecate_plugins, self()), pg:join(hecate_daemons, self()), \
                (fun Loop() -> receive {'$gen_call', From, snapshot} -> gen:reply(From, persistent_term:get(answer)) end, \
@@ -235,11 +235,11 @@ impl Other {
         );
     }
 
-    fn says(&mut self, answer: &str) {
+    fn set_answer(&mut self, answer: &str) {
         self.erl.eval(&format!("persistent_term:put(answer, {answer})"));
     }
 
-    fn tells(&mut self, event: &str, map: &str) {
+    fn send_event(&mut self, event: &str, map: &str) {
         let members = format!("pg:get_members({event})");
         self.erl.eval_until(&format!("length({members})"), "1", PATIENCE);
         self.erl.eval(&format!("[P ! {{{event}, {map}}} || P <- {members}]"));
@@ -247,96 +247,99 @@ impl Other {
 }
 
 /// A plugin as a daemon tells it, with these pairs besides.
-fn told(name: &str, version: &str, more: &str) -> String {
+fn plugin_map(name: &str, version: &str, more: &str) -> String {
     format!(
         "#{{name => <<\"{name}\">>, version => <<\"{version}\">>, description => undefined, status => running, node => undefined, \
            socket => <<\"/s\">>, since => 1500, reason => <<\"it registered\">>{more}}}"
     )
 }
 
-fn said(revision: u64, plugins: &[String]) -> String {
+fn snapshot(revision: u64, plugins: &[String]) -> String {
     format!("{{ok, #{{revision => {revision}, plugins => [{}]}}}}", plugins.join(","))
 }
 
 #[test]
-fn events_that_are_missed_are_asked_for_and_a_cut_is_mended() {
+fn a_view_recovers_from_missed_events_and_from_a_cut() {
     let cluster = Cluster::new(1);
     let (host, us) = (&cluster.hosts[0], cluster.names[0].clone());
     let mut other = Other::start(host);
-    other.says(&said(5, &[told(TRADER, "5", "")]));
-    other.serves();
-    becomes(host, &other.name, "connected", &[(TRADER, "5")]);
+    other.set_answer(&snapshot(5, &[plugin_map(TRADER, "5", "")]));
+    other.start_server();
+    wait_until_shown(host, &other.name, "connected", &[(TRADER, "5")]);
     let view = view(host);
     let entry = &view["plugins"][0];
     assert_eq!((&entry["host"], &entry["since"]), (&json!(host.name), &json!("1970-01-01T00:00:01.500Z")));
     assert_eq!(entry["reason_code"], "unknown", "an older daemon says none");
 
     // The next is taken as it is told: what the other would answer still is what it was.
-    other.tells("plugin_status_changed_v1", &told(TRADER, "6", ", revision => 6, at => 1, reason_code => node_down"));
-    becomes(host, &other.name, "connected", &[(TRADER, "6")]);
+    other.send_event(
+        "plugin_status_changed_v1",
+        &plugin_map(TRADER, "6", ", revision => 6, at => 1, reason_code => node_down"),
+    );
+    wait_until_shown(host, &other.name, "connected", &[(TRADER, "6")]);
     assert_eq!(self::view(host)["plugins"][0]["reason_code"], "node_down");
-    other.tells("plugin_registered_v1", &told(TRADER, "old", ", revision => 4, at => 1"));
-    other.tells("plugin_registered_v1", &told("hecate-marthad", "7", ", revision => 7, at => 1"));
-    becomes(host, &other.name, "connected", &[("hecate-marthad", "7"), (TRADER, "6")]);
+    other.send_event("plugin_registered_v1", &plugin_map(TRADER, "old", ", revision => 4, at => 1"));
+    other.send_event("plugin_registered_v1", &plugin_map("hecate-marthad", "7", ", revision => 7, at => 1"));
+    wait_until_shown(host, &other.name, "connected", &[("hecate-marthad", "7"), (TRADER, "6")]);
     // 8 is lost: what 9 leads to is what the other answers.
-    other.says(&said(9, &[told("hecate-otherd", "8", "")]));
-    other.tells("plugin_deregistered_v1", &told(TRADER, "6", ", revision => 9, at => 1"));
-    becomes(host, &other.name, "connected", &[("hecate-otherd", "8")]);
+    other.set_answer(&snapshot(9, &[plugin_map("hecate-otherd", "8", "")]));
+    other.send_event("plugin_deregistered_v1", &plugin_map(TRADER, "6", ", revision => 9, at => 1"));
+    wait_until_shown(host, &other.name, "connected", &[("hecate-otherd", "8")]);
 
     other.erl.eval(&format!("erlang:set_cookie('{us}', cut), erlang:disconnect_node('{us}')"));
-    becomes(host, &other.name, "lost", &[("hecate-otherd", "8")]);
-    other.says(&said(1, &[told("hecate-newd", "1", "")]));
+    wait_until_shown(host, &other.name, "lost", &[("hecate-otherd", "8")]);
+    other.set_answer(&snapshot(1, &[plugin_map("hecate-newd", "1", "")]));
     other.erl.eval(&format!("erlang:set_cookie('{us}', '{}')", host.cookie));
     other.erl.pings(&us);
-    becomes(host, &other.name, "connected", &[("hecate-newd", "1")]);
-    other.tells("plugin_deregistered_v1", &told("hecate-newd", "1", ", revision => 2, at => 1"));
-    becomes(host, &other.name, "connected", &[]);
+    wait_until_shown(host, &other.name, "connected", &[("hecate-newd", "1")]);
+    other.send_event("plugin_deregistered_v1", &plugin_map("hecate-newd", "1", ", revision => 2, at => 1"));
+    wait_until_shown(host, &other.name, "connected", &[]);
     // Whoever leaves the group is no daemon any more.
     other.erl.eval("pg:leave(hecate_daemons, get(server))");
-    becomes(host, &other.name, "lost", &[]);
+    wait_until_shown(host, &other.name, "lost", &[]);
 }
 
 #[test]
-fn who_is_no_daemon_is_not_shown_and_rubbish_is_left_out() {
+fn nodes_that_are_not_daemons_are_hidden_and_invalid_plugins_left_out() {
     let cluster = Cluster::new(1);
     let host = &cluster.hosts[0];
     let mut other = Other::start(host);
     // In the group, and nobody answers: neither before nor after it tells this and that.
     other.erl.eval("pg:join(hecate_daemons, self())");
     for rubbish in ["rubbish", "[]", "#{}", "#{revision => 1}", "#{revision => 1, name => <<\"../etc\">>}"] {
-        other.tells("plugin_registered_v1", rubbish);
+        other.send_event("plugin_registered_v1", rubbish);
     }
-    other.tells("plugin_deregistered_v1", "lists:seq(1, 100000)");
-    other.tells("plugin_registered_v1", &told(TRADER, "1", ", revision => 1, at => 1"));
+    other.send_event("plugin_deregistered_v1", "lists:seq(1, 100000)");
+    other.send_event("plugin_registered_v1", &plugin_map(TRADER, "1", ", revision => 1, at => 1"));
     let hosts = |host: &Host| view(host)["hosts"].as_array().unwrap().len();
     assert_eq!(other.erl.eval(&format!("net_adm:ping('{}')", cluster.names[0])), "pong", "all of it has come");
     assert_eq!(hosts(host), 1);
 
-    other.says("{error, notsup}");
-    other.serves();
+    other.set_answer("{error, notsup}");
+    other.start_server();
     let long = format!("lists:duplicate({}, $x)", 4097);
     let rubbish = [
         "rubbish".to_owned(),
-        told("../etc", "1", ""),
-        told("hecate-traderw", "1", ""),
-        told("hecate-ad", "1", ", status => happy"),
-        told("hecate-bd", "1", ", since => -1"),
-        told("hecate-cd", "1", ", since => 1 bsl 60"),
-        told("hecate-dd", "1", &format!(", description => {long}")),
-        told("hecate-ed", "1", ", reason => <<27, \"[2J\">>"),
-        told("hecate-fd", "1", ", node => nowhere"),
+        plugin_map("../etc", "1", ""),
+        plugin_map("hecate-traderw", "1", ""),
+        plugin_map("hecate-ad", "1", ", status => happy"),
+        plugin_map("hecate-bd", "1", ", since => -1"),
+        plugin_map("hecate-cd", "1", ", since => 1 bsl 60"),
+        plugin_map("hecate-dd", "1", &format!(", description => {long}")),
+        plugin_map("hecate-ed", "1", ", reason => <<27, \"[2J\">>"),
+        plugin_map("hecate-fd", "1", ", node => nowhere"),
     ];
-    let all: Vec<String> = rubbish.iter().cloned().chain([told(TRADER, "1", "")]).collect();
+    let all: Vec<String> = rubbish.iter().cloned().chain([plugin_map(TRADER, "1", "")]).collect();
     // It is asked again, later and later, until it answers.
-    other.says(&said(1, &all));
-    becomes(host, &other.name, "connected", &[(TRADER, "1")]);
+    other.set_answer(&snapshot(1, &all));
+    wait_until_shown(host, &other.name, "connected", &[(TRADER, "1")]);
     let of_other = view(host)["hosts"].as_array().unwrap().iter().find(|h| h["daemon"] == other.name).cloned();
     assert_eq!(of_other.unwrap()["left_out"], rubbish.len());
     assert_eq!(cluster.daemons[0].log_lines(&["ERROR"]), Vec::<String>::new());
 }
 
 #[test]
-fn an_erlang_program_follows_a_daemon_as_daemons_do() {
+fn an_erlang_program_can_follow_a_daemon() {
     let cluster = Cluster::new(1);
     let (host, us) = (&cluster.hosts[0], &cluster.names[0]);
     cluster.register(0, TRADER, "1");

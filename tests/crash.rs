@@ -63,13 +63,13 @@ enum Call {
     Purge(String),
 }
 
-/// One who registers, and knows what it was told.
+/// One who registers, and knows what it was acknowledged.
 struct Client {
     number: u64,
     random: Random,
     calls: u64,
     /// Registered plugins, each with its version.
-    told: BTreeMap<String, String>,
+    acknowledged: BTreeMap<String, String>,
     /// What was registered once and has its directories still.
     left: BTreeSet<String>,
     /// What was purged since the last check.
@@ -87,8 +87,8 @@ impl Client {
     fn new(number: u64, seed: u64) -> Self {
         let living = (0..LIVING).map(|n| format!("living-{number}-{n}-d")).collect();
         let random = Random(seed.wrapping_add(number + 1).wrapping_mul(0x9e37_79b9));
-        let (told, left, purged, sent) = Default::default();
-        Self { number, random, calls: 0, told, left, purged, purging: None, open: None, sent, living }
+        let (acknowledged, left, purged, sent) = Default::default();
+        Self { number, random, calls: 0, acknowledged, left, purged, purging: None, open: None, sent, living }
     }
 
     /// Asks one thing after another, until nobody answers any more.
@@ -121,8 +121,8 @@ impl Client {
 
     fn next(&mut self) -> Call {
         self.calls += 1;
-        let held: Vec<&String> = self.told.keys().collect();
-        let absent: Vec<&String> = self.living.iter().filter(|name| !self.told.contains_key(*name)).collect();
+        let held: Vec<&String> = self.acknowledged.keys().collect();
+        let absent: Vec<&String> = self.living.iter().filter(|name| !self.acknowledged.contains_key(*name)).collect();
         let version = format!("1.{}", self.calls);
         let dice = self.random.below(10);
         if !held.is_empty() && (dice < 2 || held.len() > MANY && dice < 6) {
@@ -142,10 +142,10 @@ impl Client {
 
     fn learn(&mut self, call: Call) {
         match call {
-            Call::Register(name, version) => drop(self.told.insert(name, version)),
+            Call::Register(name, version) => drop(self.acknowledged.insert(name, version)),
             Call::Deregister(name) => {
-                self.told.remove(&name);
-                if !is_living(&name) {
+                self.acknowledged.remove(&name);
+                if !has_socket(&name) {
                     self.left.insert(name);
                 }
             }
@@ -156,8 +156,8 @@ impl Client {
         }
     }
 
-    /// Holds what is stored to what was told, and learns whether the open call was done.
-    fn hold(&mut self, stored: &BTreeMap<String, Option<String>>) {
+    /// Holds what is stored to what was acknowledged, and learns whether the open call was done.
+    fn check(&mut self, stored: &BTreeMap<String, Option<String>>) {
         let Some(call) = self.open.take() else { return };
         let (name, version) = match &call {
             Call::Register(name, version) => (name, Some(version)),
@@ -170,7 +170,7 @@ impl Client {
             }
         };
         let found = stored.get(name).and_then(Option::as_ref);
-        let before = self.told.get(name);
+        let before = self.acknowledged.get(name);
         assert!(found == version || found == before, "{name}: {found:?}, not {before:?} or {version:?}");
         if found == version {
             self.learn(call);
@@ -181,7 +181,7 @@ impl Client {
 impl Client {
     /// What was deregistered has its directories still, what was purged has none, and nothing is between. Gives all that
     /// may be there without being registered.
-    fn hold_data(&mut self, host: &Host) -> BTreeSet<String> {
+    fn check_data(&mut self, host: &Host) -> BTreeSet<String> {
         for name in std::mem::take(&mut self.purged) {
             assert!(!host.namespace(&name).exists(), "{name} was purged");
         }
@@ -202,7 +202,7 @@ fn whole() -> BTreeSet<String> {
 }
 
 /// The plugins' own sockets: nobody accepts, which is a living one all the same.
-fn bind_living(host: &Host, clients: &[Client]) -> Vec<UnixListener> {
+fn bind_sockets(host: &Host, clients: &[Client]) -> Vec<UnixListener> {
     let bind = |name: &String| {
         let sockets = host.namespace(name).join("sockets");
         std::fs::create_dir_all(&sockets).unwrap();
@@ -211,7 +211,7 @@ fn bind_living(host: &Host, clients: &[Client]) -> Vec<UnixListener> {
     clients.iter().flat_map(|client| &client.living).map(bind).collect()
 }
 
-fn is_living(name: &str) -> bool {
+fn has_socket(name: &str) -> bool {
     name.starts_with("living-")
 }
 
@@ -221,9 +221,9 @@ fn entries(directory: &Path) -> BTreeSet<String> {
 }
 
 /// Every namespace is whole if its plugin is registered, and holds at most empty directories if it is not.
-fn hold_disk(host: &Host, told: &BTreeMap<String, String>, sent: &BTreeSet<String>) {
+fn check_disk(host: &Host, acknowledged: &BTreeMap<String, String>, sent: &BTreeSet<String>) {
     let whole = whole();
-    for name in told.keys() {
+    for name in acknowledged.keys() {
         assert_eq!(entries(&host.namespace(name)), whole, "{name} is registered");
     }
     let home = host.home().join(".hecate");
@@ -234,14 +234,14 @@ fn hold_disk(host: &Host, told: &BTreeMap<String, String>, sent: &BTreeSet<Strin
             continue;
         }
         let base = host.namespace(&name);
-        assert!(told.contains_key(&name) || sent.contains(&name) || is_living(&name), "{name} is nobody's");
+        assert!(acknowledged.contains_key(&name) || sent.contains(&name) || has_socket(&name), "{name} is nobody's");
         for directory in entries(&base) {
             let inside = entries(&base.join(&directory));
-            let socket = is_living(&name) && directory == "sockets";
+            let socket = has_socket(&name) && directory == "sockets";
             assert!(whole.contains(&directory), "{name}/{directory}");
             assert_eq!(inside, if socket { ["api.sock".to_owned()].into() } else { [].into() }, "{name}/{directory}");
         }
-        if !told.contains_key(&name) && !is_living(&name) {
+        if !acknowledged.contains_key(&name) && !has_socket(&name) {
             // As whoever deregistered it would, when its data is no longer wanted.
             std::fs::remove_dir_all(&base).unwrap();
         }
@@ -253,26 +253,26 @@ fn hold_disk(host: &Host, told: &BTreeMap<String, String>, sent: &BTreeSet<Strin
     assert!(own("sqlite").all(|file| tails.contains(&file.as_str())), "{:?}", own("sqlite"));
 }
 
-/// The list is what the clients were told, and of these those run whose socket listens.
-fn hold_list(host: &Host, told: &BTreeMap<String, String>) {
+/// The list is what the clients were acknowledged, and of these those run whose socket listens.
+fn check_list(host: &Host, acknowledged: &BTreeMap<String, String>) {
     let list = host.ask("GET", "/api/plugins").body;
     let entry = |entry: &Value| {
         let text = |key: &str| entry[key].as_str().unwrap_or_else(|| panic!("{key} in {entry}")).to_owned();
         (text("name"), text("version"), text("status"))
     };
     let listed: Vec<_> = list.as_array().unwrap().iter().map(entry).collect();
-    let status = |name: &str| if is_living(name) { "running" } else { "stopped" };
+    let status = |name: &str| if has_socket(name) { "running" } else { "stopped" };
     let expected: Vec<_> =
-        told.iter().map(|(name, version)| (name.clone(), version.clone(), status(name).to_owned())).collect();
+        acknowledged.iter().map(|(name, version)| (name.clone(), version.clone(), status(name).to_owned())).collect();
     assert_eq!(listed, expected);
     assert_eq!(host.ask("GET", "/health").body["status"], "healthy");
 }
 
 /// A real node finds in `pg` those that run, and nobody else.
-fn hold_pg(erl: &mut Erl, us: &str, told: &BTreeMap<String, String>) {
+fn check_pg(erl: &mut Erl, us: &str, acknowledged: &BTreeMap<String, String>) {
     erl.pings(us);
     let running: Vec<String> =
-        told.keys().filter(|name| is_living(name)).map(|name| format!("<<\"{name}\">>")).collect();
+        acknowledged.keys().filter(|name| has_socket(name)).map(|name| format!("<<\"{name}\">>")).collect();
     let groups =
         "lists:sort([{N, length(pg:get_members({hecate_plugin, N}))} || {hecate_plugin, N} <- pg:which_groups()])";
     let expected: Vec<String> = running.iter().map(|name| format!("{{{name},1}}")).collect();
@@ -285,7 +285,7 @@ fn from_environment(name: &str) -> Option<u64> {
 }
 
 #[test]
-fn what_was_answered_survives_every_kill() {
+fn acknowledged_changes_survive_every_kill() {
     let crashes = from_environment("HECATE_CRASHES").unwrap_or(200);
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
     let seed = from_environment("HECATE_CRASH_SEED").unwrap_or(u64::from(now.subsec_nanos()));
@@ -295,7 +295,7 @@ fn what_was_answered_survives_every_kill() {
 
     let host = Host::new();
     let _epmd = host.epmd();
-    let _living = bind_living(&host, &clients);
+    let _living = bind_sockets(&host, &clients);
     let mut erl = host.erl("watcher");
     erl.eval("pg:start_link()");
     let mut projection = Projection::default();
@@ -309,14 +309,15 @@ fn what_was_answered_survives_every_kill() {
         }
         let daemon = host.daemon(&[]);
         let us = daemon.ready();
-        let told: BTreeMap<String, String> = clients.iter().flat_map(|client| client.told.clone()).collect();
+        let acknowledged: BTreeMap<String, String> =
+            clients.iter().flat_map(|client| client.acknowledged.clone()).collect();
         let mut sent = BTreeSet::new();
         for client in &mut clients {
-            sent.append(&mut client.hold_data(&host));
+            sent.append(&mut client.check_data(&host));
         }
-        hold_disk(&host, &told, &sent);
-        hold_list(&host, &told);
-        hold_pg(&mut erl, &us, &told);
+        check_disk(&host, &acknowledged, &sent);
+        check_list(&host, &acknowledged);
+        check_pg(&mut erl, &us, &acknowledged);
         if kills >= crashes {
             println!("{kills} kills, {} calls", clients.iter().map(|client| client.calls).sum::<u64>());
             assert_eq!(daemon.terminate().0.code(), Some(0));
@@ -334,9 +335,10 @@ fn what_was_answered_survives_every_kill() {
         kills += 1;
         let (_copy, database) = database::copy(&host);
         let stored = projection.follow(&database);
-        clients.iter_mut().for_each(|client| client.hold(&stored));
-        let told = clients.iter().flat_map(|client| client.told.clone());
-        let told: BTreeMap<String, Option<String>> = told.map(|(name, version)| (name, Some(version))).collect();
-        assert_eq!(stored, told, "what was answered is stored, and nothing else");
+        clients.iter_mut().for_each(|client| client.check(&stored));
+        let acknowledged = clients.iter().flat_map(|client| client.acknowledged.clone());
+        let acknowledged: BTreeMap<String, Option<String>> =
+            acknowledged.map(|(name, version)| (name, Some(version))).collect();
+        assert_eq!(stored, acknowledged, "what was answered is stored, and nothing else");
     }
 }

@@ -43,7 +43,7 @@ fn names(host: &Host) -> Vec<String> {
 
 /// Checks that the daemon serves, is unhealthy, and reports where the database is, how much was
 /// recovered and what to do.
-fn hold_unhealthy(host: &Host, aside: &Path, recovered: bool) {
+fn check_unhealthy(host: &Host, aside: &Path, recovered: bool) {
     let health = host.ask("GET", "/health").body;
     assert_eq!(health["status"], "unhealthy", "{health}");
     let problems = health["problems"].as_array().unwrap();
@@ -90,7 +90,7 @@ fn sql(path: &Path, statements: &str) {
 }
 
 #[test]
-fn damage_is_set_aside_and_the_daemon_is_unhealthy_until_somebody_has_looked() {
+fn a_damaged_database_is_set_aside_and_reported_until_it_is_moved_away() {
     for (what, damage, recovered) in DAMAGES {
         let host = used_host();
         damage(&database::path(&host));
@@ -105,7 +105,7 @@ fn damage_is_set_aside_and_the_daemon_is_unhealthy_until_somebody_has_looked() {
             Some(bytes) => assert_eq!(std::fs::read(&aside[0]).unwrap(), bytes, "{what}: it is kept byte for byte"),
             None => assert_eq!(std::fs::read_to_string(aside[0].join("kept")).unwrap(), "precious"),
         }
-        hold_unhealthy(&host, &aside[0], recovered);
+        check_unhealthy(&host, &aside[0], recovered);
         assert_eq!(host.ask("GET", "/readyz").status, 200, "{what}: it serves");
         let with = |more: &[&'static str]| [more, if recovered { &["hecate-traderd"][..] } else { &[] }].concat();
         assert_eq!(names(&host), with(&[]), "{what}");
@@ -115,7 +115,7 @@ fn damage_is_set_aside_and_the_daemon_is_unhealthy_until_somebody_has_looked() {
         daemon.kill();
         let daemon = host.daemon(&[]);
         daemon.ready();
-        hold_unhealthy(&host, &aside[0], recovered);
+        check_unhealthy(&host, &aside[0], recovered);
         assert_eq!(names(&host), with(&["hecate-marthad"]), "{what}");
         daemon.terminate();
 
@@ -131,7 +131,7 @@ fn damage_is_set_aside_and_the_daemon_is_unhealthy_until_somebody_has_looked() {
 }
 
 #[test]
-fn what_another_release_or_program_wrote_is_refused_and_left_alone() {
+fn a_database_of_another_release_or_program_is_refused_unchanged() {
     let cases: [(&str, Damage, &str); 4] = [
         ("a later schema", |path| sql(path, "PRAGMA user_version = 9999"), "schema version 9999"),
         ("no schema of ours", |path| sql(path, "PRAGMA user_version = 0"), "is not a database of hecate-daemon"),
@@ -163,7 +163,7 @@ fn what_another_release_or_program_wrote_is_refused_and_left_alone() {
 }
 
 #[test]
-fn while_nothing_can_be_saved_the_daemon_says_that_what_it_shows_is_old() {
+fn a_daemon_that_cannot_save_reports_it_and_shows_the_saved_state() {
     let host = Host::new();
     let daemon = host.daemon(&[]);
     daemon.ready();
@@ -214,7 +214,7 @@ fn first_of_events(host: &Host) -> Value {
 }
 
 #[test]
-fn times_that_were_edited_by_hand_are_shown_as_the_nearest_time() {
+fn invalid_stored_times_are_shown_as_the_nearest_valid_time() {
     let (first, last) = ("1970-01-01T00:00:00.000Z", "2262-04-11T23:47:16.854Z");
     for (stored, shown) in [(i64::MIN, first), (-1, first), (i64::MAX, last)] {
         let host = used_host();

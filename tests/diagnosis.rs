@@ -27,13 +27,13 @@ use support::{Host, PATIENCE, wait_for, wait_within};
 fn diagnosis(host: &Host, node: &str) -> Value {
     let answer = host.ask("GET", &format!("/api/cluster/peers/{node}/diagnosis"));
     assert_eq!(answer.status, 200, "{answer:?}");
-    holds(host, "Diagnosis", &answer.body);
+    assert_matches_schema(host, "Diagnosis", &answer.body);
     answer.body
 }
 
 /// Something has the shape that the served document gives.
 #[track_caller]
-fn holds(host: &Host, schema: &str, value: &Value) {
+fn assert_matches_schema(host: &Host, schema: &str, value: &Value) {
     let document = host.ask("GET", "/openapi.json").body;
     let mut schema = document["components"]["schemas"][schema].clone();
     schema["components"] = document["components"].clone();
@@ -51,7 +51,7 @@ fn stage<'a>(diagnosis: &'a Value, name: &str) -> &'a Value {
 /// The diagnosis fails first at this stage with this code; what comes before is passed or can't be told, and the failure
 /// says what to do in these words.
 #[track_caller]
-fn fails(diagnosis: &Value, at: &str, code: &str, words: &[&str]) {
+fn assert_fails(diagnosis: &Value, at: &str, code: &str, words: &[&str]) {
     assert_eq!(diagnosis["code"], code, "{diagnosis:#}");
     let failed = stage(diagnosis, at);
     assert_eq!((&failed["outcome"], &failed["code"]), (&json!("failed"), &json!(code)), "{diagnosis:#}");
@@ -67,7 +67,7 @@ fn fails(diagnosis: &Value, at: &str, code: &str, words: &[&str]) {
 }
 
 /// What one does who takes a connection as a node would.
-fn takes_a_name(listener: &TcpListener) -> TcpStream {
+fn accept_and_read_name(listener: &TcpListener) -> TcpStream {
     let (mut stream, _) = listener.accept().unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut length = [0; 2];
@@ -91,9 +91,9 @@ fn listener() -> (TcpListener, u16) {
 // ---- On the way to the node -----------------------------------------------------------------------
 
 #[test]
-fn what_is_in_the_way_before_a_connection() {
+fn failures_before_a_connection_have_their_codes() {
     let (host, epmd, _daemon) = Host::running(&[]);
-    fails(
+    assert_fails(
         &diagnosis(&host, "x@no-such-host-anywhere"),
         "resolve",
         "host_unresolved",
@@ -103,27 +103,27 @@ fn what_is_in_the_way_before_a_connection() {
     let mut long = host.erl("long@127.0.0.1");
     assert_eq!(long.eval("node()"), "'long@127.0.0.1'");
     let mixed = diagnosis(&host, "long@127.0.0.1");
-    fails(&mixed, "name", "shortname_longname_mix", &["HECATE_HOSTNAME", "-sname"]);
+    assert_fails(&mixed, "name", "shortname_longname_mix", &["HECATE_HOSTNAME", "-sname"]);
     assert_eq!(stage(&mixed, "resolve")["outcome"], "skipped");
 
     let unknown = diagnosis(&host, &host.node("unknown"));
-    fails(&unknown, "registered", "not_registered", &["named unknown", "long", "hecate"]);
+    assert_fails(&unknown, "registered", "not_registered", &["named unknown", "long", "hecate"]);
     assert_eq!(stage(&unknown, "epmd")["outcome"], "passed");
 
     let (free, port) = listener();
     drop(free);
     let _refusing = epmd.register("refusing", port);
     let refused = diagnosis(&host, &host.node("refusing"));
-    fails(&refused, "tcp", "tcp_refused", &[&format!("127.0.0.1:{port}"), "firewall"]);
+    assert_fails(&refused, "tcp", "tcp_refused", &[&format!("127.0.0.1:{port}"), "firewall"]);
 
-    fails(&diagnosis(&host, &host.node("hecate")), "name", "ourselves", &["another node"]);
+    assert_fails(&diagnosis(&host, &host.node("hecate")), "name", "ourselves", &["another node"]);
     let answer = host.ask("GET", "/api/cluster/peers/nonsense/diagnosis");
     assert_eq!((answer.status, &answer.body["code"]), (404, &json!("not_found")));
 }
 
 /// It would take such a connection, and could connect neither to us nor to our peers.
 #[test]
-fn a_node_with_a_name_of_the_other_kind_is_not_connected_either() {
+fn a_node_with_the_other_kind_of_name_is_not_connected() {
     let host = Host::new();
     let epmd = host.epmd();
     let mut long = host.erl("long@127.0.0.1");
@@ -137,25 +137,30 @@ fn a_node_with_a_name_of_the_other_kind_is_not_connected_either() {
     assert_eq!(long.eval("nodes(connected)"), "[]");
     // Found by a short name, it says that it has a long one.
     let _alias = epmd.register("alias", epmd.port_of("long"));
-    fails(&diagnosis(&host, &host.node("alias")), "handshake", "name_mismatch", &["long@127.0.0.1", "HECATE_HOSTNAME"]);
+    assert_fails(
+        &diagnosis(&host, &host.node("alias")),
+        "handshake",
+        "name_mismatch",
+        &["long@127.0.0.1", "HECATE_HOSTNAME"],
+    );
 }
 
 #[test]
-fn a_host_without_epmd() {
+fn a_host_without_epmd_is_reported() {
     let host = Host::new();
     let _epmd = host.epmd();
     let daemon = host.daemon(&[("HECATE_HOSTNAME", "127.0.0.1")]);
     assert_eq!(daemon.ready(), "hecate@127.0.0.1");
     let unreachable = diagnosis(&host, "x@127.0.0.2");
     let epmd = format!("127.0.0.2:{}", host.epmd_port);
-    fails(&unreachable, "epmd", "epmd_unreachable", &[&epmd, "ERL_EPMD_PORT"]);
+    assert_fails(&unreachable, "epmd", "epmd_unreachable", &[&epmd, "ERL_EPMD_PORT"]);
     assert!(stage(&unreachable, "resolve")["detail"].as_str().unwrap().contains("127.0.0.2"));
     // The other way round: we are the one with the long name.
-    fails(&diagnosis(&host, &host.node("x")), "name", "shortname_longname_mix", &["-name"]);
+    assert_fails(&diagnosis(&host, &host.node("x")), "name", "shortname_longname_mix", &["-name"]);
 }
 
 #[test]
-fn a_port_that_does_not_answer() {
+fn a_port_that_does_not_answer_is_reported() {
     let (host, epmd, _daemon) = Host::running(&[]);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let listener = runtime.block_on(async {
@@ -172,22 +177,22 @@ fn a_port_that_does_not_answer() {
     }
     let _stalling = epmd.register("stalling", port);
     let stalled = diagnosis(&host, &host.node("stalling"));
-    fails(&stalled, "tcp", "tcp_timeout", &[&format!("127.0.0.1:{port}"), "firewall", "inet_dist_listen_min"]);
+    assert_fails(&stalled, "tcp", "tcp_timeout", &[&format!("127.0.0.1:{port}"), "firewall", "inet_dist_listen_min"]);
 }
 
 // ---- The handshake --------------------------------------------------------------------------------
 
 #[test]
-fn a_node_that_calls_itself_otherwise() {
+fn a_node_with_another_name_is_reported() {
     let (host, epmd, _daemon) = Host::running(&[]);
     let _erl = host.erl("actual");
     let _other = epmd.register("other", epmd.port_of("actual"));
     let mismatch = diagnosis(&host, &host.node("other"));
-    fails(&mismatch, "handshake", "name_mismatch", &["calls itself", &host.node("actual")]);
+    assert_fails(&mismatch, "handshake", "name_mismatch", &["calls itself", &host.node("actual")]);
 }
 
 #[test]
-fn a_node_that_is_connected_by_another_name() {
+fn a_node_that_is_connected_by_another_name_is_reported() {
     let (host, _epmd, _daemon) = Host::running(&[]);
     let _erl = host.erl("hecate_traderd@localhost");
     let known = |peer: &Value| peer["state"] == "connected";
@@ -195,7 +200,7 @@ fn a_node_that_is_connected_by_another_name() {
     let peer = wait_within(PATIENCE, "it is connected", || details(&host, actual).filter(known));
     assert_eq!(peer["introduced_by"], "epmd", "as the name that was found there");
     let mismatch = diagnosis(&host, &host.node("hecate_traderd"));
-    fails(&mismatch, "handshake", "name_mismatch", &[&format!("ask for {actual}")]);
+    assert_fails(&mismatch, "handshake", "name_mismatch", &[&format!("ask for {actual}")]);
 }
 
 #[test]
@@ -206,7 +211,7 @@ fn a_node_that_lacks_flags_gets_no_proof() {
     let node = host.node("ancient");
     let told = node.clone();
     let ancient = std::thread::spawn(move || {
-        let mut stream = takes_a_name(&listener);
+        let mut stream = accept_and_read_name(&listener);
         send(&mut stream, b"sok");
         let lacking = flags::ours(false).bits() & !(1 << 26) & !Flags::MAP_TAGS.bits();
         let length = u16::try_from(told.len()).unwrap().to_be_bytes();
@@ -218,20 +223,20 @@ fn a_node_that_lacks_flags_gets_no_proof() {
         stream.read(&mut [0]).unwrap()
     });
     let missing = diagnosis(&host, &node);
-    fails(&missing, "flags", "flags_missing", &["OTP 25"]);
+    assert_fails(&missing, "flags", "flags_missing", &["OTP 25"]);
     assert_eq!(stage(&missing, "handshake")["outcome"], "passed");
     assert_eq!(ancient.join().unwrap(), 0, "no proof of the cookie");
 }
 
 #[test]
-fn a_node_with_another_cookie() {
+fn a_node_with_another_cookie_is_reported() {
     let (host, _epmd, daemon) = Host::running(&[]);
     let start = |name| Start { name: Some(name), cookie: Some("another-cookie"), ..Start::default() };
     // Nobody looks for the first name; the second is found and dialled, and rests then.
     let _visitor = Erl::start(&host, start("visitor"));
     let hash = host.ask("GET", "/api/cluster").body["cookie_hash"].as_str().unwrap().to_owned();
     let tried = diagnosis(&host, &host.node("visitor"));
-    fails(&tried, "cookie", "cookie_mismatch", &["same cookie", &hash, "erlang:md5"]);
+    assert_fails(&tried, "cookie", "cookie_mismatch", &["same cookie", &hash, "erlang:md5"]);
     assert_eq!(stage(&tried, "flags")["outcome"], "passed");
 
     let mut trader = Erl::start(&host, start("hecate_traderd"));
@@ -243,17 +248,17 @@ fn a_node_with_another_cookie() {
     // A node that rests is not tried: with our cookie it would be let in now.
     trader.eval(&format!("erlang:set_cookie('{}')", host.cookie));
     let rests = diagnosis(&host, &node);
-    fails(&rests, "cookie", "cookie_mismatch", &[&hash, "asked again"]);
+    assert_fails(&rests, "cookie", "cookie_mismatch", &[&hash, "asked again"]);
     assert_eq!(stage(&rests, "handshake")["outcome"], "skipped");
     assert!(!rests.to_string().contains(&host.cookie) && !daemon.log().contains(&host.cookie));
 }
 
 #[test]
-fn a_node_that_does_not_allow_us() {
+fn a_node_that_does_not_allow_the_daemon_is_reported() {
     let (host, _epmd, _daemon) = Host::running(&[]);
     let mut erl = host.erl("choosy");
     assert_eq!(erl.eval("net_kernel:allow(['friend@elsewhere'])"), "ok");
-    fails(&diagnosis(&host, &host.node("choosy")), "handshake", "not_allowed", &["net_kernel:allow", "hecate@"]);
+    assert_fails(&diagnosis(&host, &host.node("choosy")), "handshake", "not_allowed", &["net_kernel:allow", "hecate@"]);
     // Our own name alone is taken, and a trial can't tell more than that.
     assert_eq!(erl.eval(&format!("net_kernel:allow(['{}'])", host.node("hecate"))), "ok");
     let allowed = diagnosis(&host, &host.node("choosy"));
@@ -261,7 +266,7 @@ fn a_node_that_does_not_allow_us() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_that_still_believes_in_an_older_connection_keeps_it() {
+async fn a_diagnosis_does_not_replace_a_connection_that_the_node_has() {
     let (host, epmd, _daemon) = Host::running(&[]);
     let mut erl = host.erl("visitor");
     let us = identity(&host, "hecate", 7);
@@ -270,7 +275,12 @@ async fn a_node_that_still_believes_in_an_older_connection_keeps_it() {
     tokio::task::block_in_place(|| {
         let connected = format!("[{}]", host.node("hecate"));
         assert_eq!(erl.eval("nodes()"), connected);
-        fails(&diagnosis(&host, &host.node("visitor")), "handshake", "already_alive", &["disconnect_node", "hecate@"]);
+        assert_fails(
+            &diagnosis(&host, &host.node("visitor")),
+            "handshake",
+            "already_alive",
+            &["disconnect_node", "hecate@"],
+        );
         assert_eq!(erl.eval("nodes()"), connected, "it is not replaced");
     });
     drop(older);
@@ -278,7 +288,7 @@ async fn a_node_that_still_believes_in_an_older_connection_keeps_it() {
 
 /// One that the daemon itself is about to connect to: its attempt is waited for, but not for ever.
 #[test]
-fn a_node_that_says_nothing() {
+fn a_silent_node_is_reported() {
     let (host, epmd, _daemon) = Host::running(&[]);
     let (listener, port) = listener();
     let _name = epmd.register("hecate_silentd", port);
@@ -288,11 +298,11 @@ fn a_node_that_says_nothing() {
     let node = host.node("hecate_silentd");
     wait_for("it is being connected to", || host.peer(&node).as_deref() == Some("connecting"));
     let silent = std::thread::spawn(move || {
-        let trial = takes_a_name(&listener);
+        let trial = accept_and_read_name(&listener);
         (is_open(&dialled), dialled, trial)
     });
     let diagnosis = diagnosis(&host, &node);
-    fails(&diagnosis, "handshake", "handshake_failed", &["says nothing"]);
+    assert_fails(&diagnosis, "handshake", "handshake_failed", &["says nothing"]);
     assert!(silent.join().unwrap().0, "the trial came while the daemon's own attempt was under way");
 }
 
@@ -313,12 +323,12 @@ fn is_open(mut stream: &TcpStream) -> bool {
 /// What `/api/cluster` says of a node.
 fn details(host: &Host, node: &str) -> Option<Value> {
     let cluster = host.ask("GET", "/api/cluster").body;
-    holds(host, "Cluster", &cluster);
+    assert_matches_schema(host, "Cluster", &cluster);
     cluster["peers"].as_array().expect("peers").iter().find(|peer| peer["name"] == node).cloned()
 }
 
 #[test]
-fn a_node_that_nobody_looks_for_is_tried_and_left_as_it_was() {
+fn a_diagnosis_does_not_connect_a_node() {
     let (host, _epmd, _daemon) = Host::running(&[]);
     let mut erl = host.erl("visitor");
     erl.eval("net_kernel:monitor_nodes(true)");
@@ -334,7 +344,7 @@ fn a_node_that_nobody_looks_for_is_tried_and_left_as_it_was() {
 }
 
 #[test]
-fn a_connected_node_is_asked_for_its_own_view() {
+fn a_diagnosis_shows_the_view_of_a_connected_node() {
     let (host, _epmd, daemon) = Host::running(&[]);
     let mut erl = host.erl("hecate_traderd");
     let (us, node) = (host.node("hecate"), host.node("hecate_traderd"));
@@ -352,7 +362,7 @@ fn a_connected_node_is_asked_for_its_own_view() {
 
     // Without pg it takes no part.
     let absent = diagnosis(&host, &node);
-    fails(&absent, "scope", "scope_absent", &["pg:start_link()"]);
+    assert_fails(&absent, "scope", "scope_absent", &["pg:start_link()"]);
     assert_eq!(absent["connected"], true);
     erl.eval("pg:start_link()");
     let well = diagnosis(&host, &node);
@@ -365,7 +375,7 @@ fn a_connected_node_is_asked_for_its_own_view() {
     // Stopped, it is connected all the same, until its time is over.
     erl.stop();
     let silent = diagnosis(&host, &node);
-    fails(&silent, "ticks", "tick_timeout", &["stopped", "60 s"]);
+    assert_fails(&silent, "ticks", "tick_timeout", &["stopped", "60 s"]);
     assert_eq!(silent["connected"], true);
     erl.resume();
     erl.pings(&us);
@@ -373,7 +383,7 @@ fn a_connected_node_is_asked_for_its_own_view() {
 
 /// Another daemon runs hardly any functions for us; what it has to tell is told by other ways.
 #[test]
-fn a_daemon_is_asked_by_another() {
+fn a_diagnosis_shows_the_view_of_another_daemon() {
     let (host, _epmd, daemon) = Host::running(&[]);
     let home = host.home().join("other");
     std::fs::create_dir(&home).unwrap();
@@ -395,7 +405,7 @@ fn a_daemon_is_asked_by_another() {
 }
 
 #[test]
-fn a_hidden_node_is_asked_too() {
+fn a_diagnosis_shows_the_view_of_a_hidden_node() {
     let (host, _epmd, daemon) = Host::running(&[]);
     let start = Start { name: Some("monitor"), args: &["-hidden"], ..Start::default() };
     let mut erl = Erl::start(&host, start);
@@ -409,7 +419,7 @@ fn a_hidden_node_is_asked_too() {
 
 /// The EPMD of another host takes the question, and does not answer.
 #[test]
-fn a_first_attempt_is_shown_while_it_lasts() {
+fn a_first_attempt_is_shown_while_it_runs() {
     let host = Host::new();
     let _epmd = host.epmd();
     let _silent = TcpListener::bind((Ipv4Addr::new(127, 0, 0, 2), host.epmd_port)).unwrap();
@@ -424,7 +434,7 @@ fn a_first_attempt_is_shown_while_it_lasts() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_that_takes_no_calls_is_not_taken_to_be_silent() {
+async fn a_node_that_refuses_calls_is_not_reported_as_silent() {
     let (host, epmd, _daemon) = Host::running(&[]);
     let lacking = Flags::from_bits_truncate(flags::ours(false).bits() & !Flags::SPAWN.bits());
     let deaf = Identity { flags: lacking, ..identity(&host, "deaf", 7) };
@@ -442,7 +452,7 @@ async fn a_node_that_takes_no_calls_is_not_taken_to_be_silent() {
 
 /// It is then looked at as any other that is not connected.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_connection_may_end_while_the_node_is_asked() {
+async fn a_connection_may_end_during_a_diagnosis() {
     let (host, epmd, _daemon) = Host::running(&[]);
     let silent = identity(&host, "silent", 7);
     let stream = tokio::net::TcpStream::connect(address(epmd.port_of("hecate"))).await.unwrap();
@@ -461,12 +471,12 @@ async fn a_connection_may_end_while_the_node_is_asked() {
     while !is_ping(events.recv().await.unwrap()) {}
     drop(sender);
     let diagnosis = diagnosing.await.unwrap();
-    fails(&diagnosis, "registered", "not_registered", &["silent"]);
+    assert_fails(&diagnosis, "registered", "not_registered", &["silent"]);
     assert_eq!(diagnosis["connected"], json!(false));
 }
 
 #[test]
-fn who_tells_us_of_a_node_is_shown() {
+fn the_source_of_a_nodes_name_is_shown() {
     let host = Host::new();
     let _epmd = host.epmd();
     let configured = host.node("configured");
@@ -489,7 +499,7 @@ fn who_tells_us_of_a_node_is_shown() {
 }
 
 #[test]
-fn diagnoses_at_once_are_bounded() {
+fn concurrent_diagnoses_are_bounded() {
     let (host, epmd, _daemon) = Host::running(&[]);
     let (listener, port) = listener();
     let _name = epmd.register("silent", port);

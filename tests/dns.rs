@@ -86,7 +86,7 @@ impl Place {
 }
 
 #[test]
-fn daemons_find_each_other_by_dns_and_forget_who_has_left_it() {
+fn daemons_find_each_other_by_dns_and_forget_removed_addresses() {
     let lab = Lab::new();
     let [a, b, c, d] = [1, 2, 3, 4].map(|number| lab.place(number));
     // Nothing is behind the name yet when they start. The third is named by its other address.
@@ -134,7 +134,7 @@ fn daemons_find_each_other_by_dns_and_forget_who_has_left_it() {
 }
 
 #[test]
-fn a_bare_host_is_asked_for_its_hecate() {
+fn a_peer_without_a_node_name_means_the_node_hecate() {
     let lab = Lab::new();
     let [a, b] = [1, 2].map(|number| lab.place(number));
     // The list is the same on all hosts, and comes before the second of them is there.
@@ -148,7 +148,7 @@ fn a_bare_host_is_asked_for_its_hecate() {
 }
 
 #[test]
-fn a_diagnosis_tells_a_failed_name_service_from_an_unknown_host() {
+fn a_diagnosis_distinguishes_failed_dns_from_an_unknown_host() {
     let lab = Lab::new();
     let place = lab.place(1);
     let _daemon = place.daemon(&place.v4, &[]);
@@ -162,7 +162,7 @@ fn a_diagnosis_tells_a_failed_name_service_from_an_unknown_host() {
 }
 
 #[test]
-fn a_name_that_does_not_resolve_keeps_nobody_else_waiting() {
+fn names_that_do_not_resolve_do_not_delay_other_peers() {
     let lab = Lab::new();
     let place = lab.place(1);
     lab.dns.set(Zone::Silence);

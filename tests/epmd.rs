@@ -32,7 +32,7 @@ fn our_incarnation(host: &Host, erl: &mut Erl) -> String {
 }
 
 #[test]
-fn where_there_is_none_we_serve_one_that_real_nodes_use() {
+fn the_daemon_serves_epmd_to_real_nodes_if_none_runs() {
     let host = Host::new();
     let daemon = host.daemon(&[]);
     assert_eq!(daemon.ready(), host.node("hecate"));
@@ -61,7 +61,7 @@ fn where_there_is_none_we_serve_one_that_real_nodes_use() {
 }
 
 #[test]
-fn another_daemon_takes_the_port_over_when_its_holder_goes() {
+fn another_daemon_serves_epmd_after_the_first_ends() {
     let first_host = Host::new();
     let mut second_host = Host::new();
     second_host.epmd_port = first_host.epmd_port;
@@ -86,7 +86,7 @@ fn another_daemon_takes_the_port_over_when_its_holder_goes() {
 }
 
 #[test]
-fn a_real_one_that_vanishes_is_replaced_by_ours_and_we_are_who_we_were() {
+fn the_daemon_replaces_a_killed_epmd_and_remains_the_same_node() {
     let host = Host::new();
     let real = host.epmd();
     let daemon = host.daemon(&[]);
@@ -120,7 +120,7 @@ fn an_unreadable_name_hides_no_other() {
 
 /// The same requests, to the real one and to ours, have the same answers.
 #[test]
-fn ours_answers_byte_for_byte_as_the_real_one_does() {
+fn the_built_in_epmd_answers_like_the_real_one_byte_for_byte() {
     let (real_host, our_host) = (Host::new(), Host::new());
     let _real = real_host.epmd();
     let daemon = our_host.daemon(&[]);

@@ -102,7 +102,7 @@ fn texts_that_an_older_version_stored_load_and_are_shown_escaped() {
 }
 
 #[test]
-fn the_nodes_that_no_plugin_can_run_as_are_refused() {
+fn nodes_that_no_plugin_can_run_as_are_refused() {
     let host = Host::new();
     let _epmd = host.epmd();
     let daemon = host.daemon(&[]);
@@ -126,7 +126,7 @@ fn the_nodes_that_no_plugin_can_run_as_are_refused() {
 }
 
 #[test]
-fn the_name_that_the_daemon_wants_is_refused_before_it_has_joined() {
+fn the_node_name_of_the_daemon_is_refused_before_it_has_joined() {
     let host = Host::new();
     let epmd = host.epmd();
     let other = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
@@ -151,7 +151,7 @@ fn the_name_that_the_daemon_wants_is_refused_before_it_has_joined() {
 }
 
 #[test]
-fn an_argument_that_is_refused_is_shown_escaped() {
+fn a_refused_argument_is_shown_escaped() {
     let host = Host::new();
     for arguments in [["diagnose", "hecate\u{1b}[2J\u{9b}\u{202e}@vm"], ["plugin", "--\u{1b}[2J"], ["\u{202e}", "x"]] {
         let output = Daemon::command(&host, &[]).args(arguments).output().unwrap();

@@ -159,7 +159,7 @@ fn any_inside(term: &Term, test: &impl Fn(&Term) -> bool) -> bool {
 }
 
 #[test]
-fn erl_understands_what_we_write() {
+fn erl_decodes_our_terms() {
     let terms = sample(&generate::term(), TERMS);
     let encoded: Vec<_> = terms.iter().map(Term::encode).collect();
     let mut erl = Erl::start();
@@ -176,7 +176,7 @@ fn erl_understands_what_we_write() {
 }
 
 #[test]
-fn we_understand_what_erl_writes() {
+fn we_decode_the_terms_of_erl() {
     const COUNT: u32 = 500;
     let mut erl = Erl::start();
     for seed in 1..=2_u64 {
@@ -209,7 +209,7 @@ fn has_minus_zero(term: &Term) -> bool {
 }
 
 #[test]
-fn erl_and_we_refuse_the_same() {
+fn erl_and_we_refuse_the_same_bytes() {
     let damage = (any::<prop::sample::Index>(), prop_oneof![0_u8..8, Just(255), 70_u8..121]);
     let strategy = (generate::term(), vec(damage, 1..3)).prop_map(|(term, damages)| {
         let mut bytes = term.encode();
@@ -255,7 +255,7 @@ fn agreed(bytes: &[u8], theirs: Option<&[u8]>) -> bool {
 
 /// What chance seldom finds: old tags, and what is only just in or out of order.
 #[test]
-fn erl_and_we_mean_the_same_by_rare_forms() {
+fn erl_and_we_decode_rare_forms_alike() {
     let text = |text: &[u8]| {
         let mut bytes = [&[99], text].concat();
         bytes.resize(32, 0);
@@ -334,7 +334,7 @@ fn spared(term: &Term) -> Term {
 }
 
 #[test]
-fn eetf_and_we_understand_each_other() {
+fn eetf_and_we_decode_each_others_terms() {
     for term in sample(&generate::term(), TERMS) {
         let term = spared(&term);
         let theirs = eetf::Term::decode(term.encode().as_slice());

@@ -71,7 +71,7 @@ fn is_success(answer: &Answer) -> bool {
 }
 
 /// A refusal has a code of its own, and names the file or the directory.
-fn hold_refusal(host: &Host, fault: &Fault, answer: &Answer) {
+fn check_refusal(host: &Host, fault: &Fault, answer: &Answer) {
     let code = answer.body["code"].as_str().expect("a code");
     let expected = [("layout_failed", 500), ("store_failed", 503), ("may_be_running", 409)];
     assert!(expected.contains(&(code, answer.status)), "{fault:?}: {answer:?}");
@@ -136,7 +136,7 @@ impl Scene {
             after(before, call)
         } else {
             assert!(failed, "{call:?} fails by itself: {answer:?}");
-            hold_refusal(&self.host, fault, &answer);
+            check_refusal(&self.host, fault, &answer);
             self.refusals += 1;
             before
         };
@@ -168,7 +168,7 @@ impl Scene {
     }
 }
 
-fn calls_meet(error: &'static str) {
+fn requests_on(error: &'static str) {
     let mut scene = Scene::new();
     // Its namespace is new each time, or was made by half before.
     scene.sweep(error, |scene| (format!("new-{}-d", scene.version), scene.version()));
@@ -196,23 +196,23 @@ fn calls_meet(error: &'static str) {
 }
 
 #[test]
-fn calls_meet_a_full_disk() {
-    calls_meet("ENOSPC");
+fn requests_on_a_full_disk_apply_completely_or_not_at_all() {
+    requests_on("ENOSPC");
 }
 
 #[test]
-fn calls_meet_a_forbidden_disk() {
-    calls_meet("EACCES");
+fn requests_on_a_forbidden_disk_apply_completely_or_not_at_all() {
+    requests_on("EACCES");
 }
 
 #[test]
-fn calls_meet_a_read_only_disk() {
-    calls_meet("EROFS");
+fn requests_on_a_read_only_disk_apply_completely_or_not_at_all() {
+    requests_on("EROFS");
 }
 
 #[test]
-fn calls_meet_a_broken_disk() {
-    calls_meet("EIO");
+fn requests_on_a_broken_disk_apply_completely_or_not_at_all() {
+    requests_on("EIO");
 }
 
 /// On a home that is new, on one whose daemon was killed, and on one whose database is damaged.
@@ -235,10 +235,10 @@ fn starts(error: &'static str) {
     };
     let plugins = Plugins::from([old.clone()]);
     std::thread::scope(|scope| {
-        scope.spawn(|| starts_meet(error, &Plugins::new(), "healthy", new));
-        scope.spawn(|| starts_meet(error, &plugins, "healthy", killed));
+        scope.spawn(|| starts_on(error, &Plugins::new(), "healthy", new));
+        scope.spawn(|| starts_on(error, &plugins, "healthy", killed));
         // It never begins anew in silence, whatever else fails.
-        scope.spawn(|| starts_meet(error, &Plugins::new(), "unhealthy", damaged));
+        scope.spawn(|| starts_on(error, &Plugins::new(), "unhealthy", damaged));
     });
 }
 
@@ -280,7 +280,7 @@ fn start(host: &Host, paths: &[PathBuf], fault: Option<&Fault>) -> (bool, String
 }
 
 /// Fails each operation of a start, where `prepare` has left a home that holds `plugins`.
-fn starts_meet(error: &'static str, plugins: &Plugins, word: &str, prepare: impl Fn(&Host)) {
+fn starts_on(error: &'static str, plugins: &Plugins, word: &str, prepare: impl Fn(&Host)) {
     let host = Host::new();
     let paths = places(&host, "old-d");
     prepare(&host);
@@ -327,29 +327,29 @@ fn starts_meet(error: &'static str, plugins: &Plugins, word: &str, prepare: impl
 }
 
 #[test]
-fn starts_meet_a_full_disk() {
+fn starts_on_a_full_disk_lose_nothing() {
     starts("ENOSPC");
 }
 
 #[test]
 #[ignore = "takes long: `make test-long`"]
-fn starts_meet_a_forbidden_disk() {
+fn starts_on_a_forbidden_disk_lose_nothing() {
     starts("EACCES");
 }
 
 #[test]
 #[ignore = "takes long: `make test-long`"]
-fn starts_meet_a_read_only_disk() {
+fn starts_on_a_read_only_disk_lose_nothing() {
     starts("EROFS");
 }
 
 #[test]
-fn starts_meet_a_broken_disk() {
+fn starts_on_a_broken_disk_lose_nothing() {
     starts("EIO");
 }
 
 /// Fails each operation of a purge: the data is whole and nothing is recorded, or it is gone and that is.
-fn purges_meet(error: &'static str) {
+fn purges_on(error: &'static str) {
     let mut scene = Scene::new();
     let name = "gone-d";
     let purges = |host: &Host| {
@@ -401,7 +401,7 @@ fn purges_meet(error: &'static str) {
                     (0, "data"),
                     "{fault:?}: {answer:?}"
                 );
-                hold_refusal(&scene.host, &fault, &answer);
+                check_refusal(&scene.host, &fault, &answer);
                 // The same daemon goes on.
                 assert_eq!(purge(&scene).status, 200, "{fault:?}");
             }
@@ -422,21 +422,21 @@ fn purges_meet(error: &'static str) {
 }
 
 #[test]
-fn purges_meet_a_full_disk() {
-    purges_meet("ENOSPC");
+fn purges_on_a_full_disk_complete_or_keep_all_data() {
+    purges_on("ENOSPC");
 }
 
 #[test]
-fn purges_meet_a_forbidden_disk() {
-    purges_meet("EACCES");
+fn purges_on_a_forbidden_disk_complete_or_keep_all_data() {
+    purges_on("EACCES");
 }
 
 #[test]
-fn purges_meet_a_read_only_disk() {
-    purges_meet("EROFS");
+fn purges_on_a_read_only_disk_complete_or_keep_all_data() {
+    purges_on("EROFS");
 }
 
 #[test]
-fn purges_meet_a_broken_disk() {
-    purges_meet("EIO");
+fn purges_on_a_broken_disk_complete_or_keep_all_data() {
+    purges_on("EIO");
 }

@@ -11,7 +11,7 @@ use support::erl::{Erl, Start};
 use support::{Host, PATIENCE, wait_for, wait_within};
 
 #[test]
-fn other_peoples_nodes_are_not_drawn_into_the_mesh() {
+fn only_nodes_with_configured_names_are_connected() {
     let host = Host::new();
     let _epmd = host.epmd();
     let mut rabbit = host.erl(&host.node("rabbit"));
@@ -33,7 +33,7 @@ fn other_peoples_nodes_are_not_drawn_into_the_mesh() {
 }
 
 #[test]
-fn a_plugins_node_is_looked_for_whatever_it_is_called() {
+fn a_registered_node_is_dialled_whatever_its_name() {
     let host = Host::new();
     let _epmd = host.epmd();
     let mut rabbit = host.erl(&host.node("rabbit"));
@@ -46,7 +46,7 @@ fn a_plugins_node_is_looked_for_whatever_it_is_called() {
 
 /// Such a node logs each attempt, so the daemon waits as long as after a wrong cookie.
 #[test]
-fn a_node_that_expects_tls() {
+fn a_node_that_expects_tls_is_dialled_once_until_it_restarts() {
     let (host, _epmd, daemon) = Host::running(&[]);
     let (pem, options) = (host.home().join("tls.pem"), host.home().join("tls.conf"));
     let make = format!(
@@ -84,7 +84,7 @@ fn a_node_that_expects_tls() {
 }
 
 #[test]
-fn who_has_gone_for_good_is_not_shown_for_ever() {
+fn a_node_that_is_gone_for_good_is_forgotten() {
     let host = Host::new();
     let _epmd = host.epmd();
     let daemon = host.daemon(&[]);

@@ -56,17 +56,17 @@ async fn race(ours: &str, theirs: &str, times: usize) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn five_hundred_races_with_the_smaller_name() {
+async fn crossing_attempts_of_the_smaller_name_keep_one_connection() {
     race("aa", "mm", 500).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn five_hundred_races_with_the_greater_name() {
+async fn crossing_attempts_of_the_greater_name_keep_one_connection() {
     race("zz", "mm", 500).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_of_ours_that_dial_each_other_keep_one_connection() {
+async fn crossing_attempts_of_two_of_our_nodes_keep_one_connection() {
     let host = Host::new();
     let _epmd = host.epmd();
     for i in 0..200 {
@@ -129,7 +129,7 @@ async fn is_closed_early(attempt: &mut TcpStream) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn our_attempt_is_closed_when_the_peers_own_goes_on() {
+async fn our_attempt_is_closed_when_the_peers_attempt_continues() {
     let host = Host::new();
     let epmd = host.epmd();
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
@@ -149,7 +149,7 @@ async fn our_attempt_is_closed_when_the_peers_own_goes_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn our_attempt_is_closed_when_the_peers_own_is_connected() {
+async fn our_attempt_is_closed_when_the_peers_attempt_has_connected() {
     let host = Host::new();
     let epmd = host.epmd();
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
@@ -174,7 +174,7 @@ async fn our_attempt_is_closed_when_the_peers_own_is_connected() {
 // ---- Many attempts --------------------------------------------------------------------------------
 
 #[tokio::test(flavor = "multi_thread")]
-async fn attempts_to_connect_wait_for_each_other() {
+async fn concurrent_attempts_to_connect_are_bounded() {
     let host = Host::new();
     let _epmd = host.epmd();
     let node = Node::start(&host, "aa@127.0.0.1").await;
@@ -211,7 +211,7 @@ fn is_over(mut stream: &std::net::TcpStream) -> bool {
 // ---- Links lost in silence ------------------------------------------------------------------------
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_peer_that_still_believes_in_an_older_link_takes_the_new_one() {
+async fn a_peer_with_a_stale_connection_accepts_a_new_one() {
     let host = Host::new();
     let epmd = host.epmd();
     let mut erl = host.erl("mm");
@@ -234,7 +234,7 @@ async fn a_peer_that_still_believes_in_an_older_link_takes_the_new_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_link_that_we_still_believe_in_gives_way_to_a_new_one() {
+async fn a_new_connection_replaces_our_stale_one() {
     let host = Host::new();
     let epmd = host.epmd();
     let node = Node::start(&host, "aa").await;
@@ -260,7 +260,7 @@ async fn a_link_that_we_still_believe_in_gives_way_to_a_new_one() {
 // ---- Peers without a name ---------------------------------------------------------------------------
 
 #[test]
-fn a_node_that_has_no_name_gets_one_from_us() {
+fn a_nameless_node_gets_a_name() {
     let host = Host::new();
     let _epmd = host.epmd();
     let daemon = host.daemon(&[]);
@@ -330,7 +330,7 @@ fn daemon(host: &Host) -> (support::daemon::Daemon, Epmd, u16) {
 }
 
 #[tokio::test]
-async fn a_peer_that_lacks_mandatory_flags_is_told_that_it_may_not() {
+async fn a_peer_without_mandatory_flags_is_refused() {
     let host = Host::new();
     let (daemon, _epmd, port) = daemon(&host);
     let lacking = Flags::from_bits_truncate(flags::ours(false).bits() & !(1 << 26) & !Flags::MAP_TAGS.bits());
@@ -342,7 +342,7 @@ async fn a_peer_that_lacks_mandatory_flags_is_told_that_it_may_not() {
 }
 
 #[tokio::test]
-async fn a_connection_that_is_replaced_is_told_to_be_closed_before_the_node_is_up_again() {
+async fn the_end_of_a_replaced_connection_is_logged_before_the_new_one() {
     let host = Host::new();
     let (daemon, _epmd, port) = daemon(&host);
     let local = identity(&host, "hasty", 7);
@@ -361,7 +361,7 @@ async fn a_connection_that_is_replaced_is_told_to_be_closed_before_the_node_is_u
 }
 
 #[tokio::test]
-async fn an_attempt_that_gives_way_to_the_peers_own_is_no_failure_to_speak_of() {
+async fn an_attempt_that_gives_way_to_the_peers_attempt_is_not_logged() {
     let host = Host::new();
     let (daemon, epmd, _) = daemon(&host);
     let racing = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
@@ -377,7 +377,7 @@ async fn an_attempt_that_gives_way_to_the_peers_own_is_no_failure_to_speak_of() 
 }
 
 #[tokio::test]
-async fn a_peer_with_another_cookie_is_refused_and_named_once() {
+async fn a_peer_with_another_cookie_is_refused_and_logged_once() {
     let host = Host::new();
     let (daemon, _epmd, port) = daemon(&host);
     for _ in 0..2 {
@@ -394,7 +394,7 @@ async fn a_peer_with_another_cookie_is_refused_and_named_once() {
 }
 
 #[test]
-fn an_erl_with_another_cookie_and_we_refuse_each_other() {
+fn nodes_with_different_cookies_refuse_each_other() {
     let host = Host::new();
     let (daemon, _epmd, _) = daemon(&host);
     // Nobody looks for the first name, so that it is the one who dials; the second is found and dialled by us.
@@ -413,7 +413,7 @@ fn an_erl_with_another_cookie_and_we_refuse_each_other() {
 }
 
 #[tokio::test]
-async fn a_name_message_of_version_5_is_taken_with_its_complement() {
+async fn a_name_message_of_version_5_is_accepted_with_its_complement() {
     let host = Host::new();
     let (_daemon, _epmd, port) = daemon(&host);
     let local = identity(&host, "five", 7);
@@ -442,7 +442,7 @@ async fn a_name_message_of_version_5_is_taken_with_its_complement() {
 }
 
 #[test]
-fn short_and_long_names_never_mix() {
+fn nodes_with_short_and_long_names_never_connect() {
     let host = Host::new();
     let (daemon, _epmd, _) = daemon(&host);
     let start = Start {

@@ -83,7 +83,7 @@ const TERMS: &str = r"
      {bin, binary:copy(<<7>>, 5000000), [{ok, N} || N <- lists:seq(1, 30000)], binary:copy(<<8>>, 300000)}]";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_real_node_says_the_same_with_headers_and_without() {
+async fn a_real_node_sends_the_same_messages_with_and_without_headers() {
     let host = Host::new();
     let epmd = host.epmd();
     let mut real = host.erl("real");
@@ -130,7 +130,7 @@ async fn a_small_message_overtakes_a_large_one_of_another_process() {
 
 /// What it has sent of a message stays a part: nothing says that it ended.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_sender_that_is_killed_costs_nobody_else() {
+async fn a_killed_sender_does_not_delay_other_messages() {
     let host = Host::new();
     let epmd = host.epmd();
     let mut real = host.erl("real");

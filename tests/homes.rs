@@ -57,7 +57,7 @@ fn outside(host: &Host) -> PathBuf {
     outside
 }
 
-fn hold_outside(host: &Host) {
+fn check_outside(host: &Host) {
     let outside = outside(host);
     assert_eq!(entries(&outside), SUBDIRECTORIES.len());
     for directory in SUBDIRECTORIES {
@@ -66,7 +66,7 @@ fn hold_outside(host: &Host) {
 }
 
 #[test]
-fn no_place_of_our_own_namespace_is_a_link_or_a_file() {
+fn links_and_files_in_the_daemons_namespace_are_refused() {
     for (plant, words) in OBSTACLES {
         for index in 0..=SUBDIRECTORIES.len() {
             let host = Host::new();
@@ -76,13 +76,13 @@ fn no_place_of_our_own_namespace_is_a_link_or_a_file() {
             let before = std::fs::symlink_metadata(&place).unwrap().ino();
             refused(&host, &[], 1, &["ERROR", &format!("{} {words}", place.display())]);
             assert_eq!(std::fs::symlink_metadata(&place).unwrap().ino(), before, "it is left as it is");
-            hold_outside(&host);
+            check_outside(&host);
         }
     }
 }
 
 #[test]
-fn no_place_of_a_plugins_namespace_is_a_link_or_a_file() {
+fn links_and_files_in_a_plugins_namespace_are_refused() {
     let host = Host::new();
     let mut daemon = host.daemon(&[]);
     daemon.ready();
@@ -96,7 +96,7 @@ fn no_place_of_a_plugins_namespace_is_a_link_or_a_file() {
             let detail = answer.body["detail"].as_str().unwrap();
             assert!(detail.contains(&format!("{} {words}", place.display())), "{detail}");
             assert_eq!(host.ask("GET", "/api/plugins").body, json!([]));
-            hold_outside(&host);
+            check_outside(&host);
             std::fs::remove_file(&place).unwrap();
             let _ = std::fs::remove_dir_all(&base);
         }
@@ -119,12 +119,12 @@ fn no_place_of_a_plugins_namespace_is_a_link_or_a_file() {
     std::fs::remove_dir_all(base.join("run")).unwrap();
     symlink(outside(&host), base.join("run")).unwrap();
     assert_eq!(host.register(&json!({"name": "hecate-traderd"})).body["code"], "layout_failed");
-    hold_outside(&host);
+    check_outside(&host);
     assert!(daemon.runs());
 }
 
 #[test]
-fn the_files_of_our_own_are_no_links() {
+fn links_in_place_of_the_daemons_files_are_not_followed() {
     let target = |host: &Host| {
         let target = host.home().join("target");
         std::fs::write(&target, "precious").unwrap();
@@ -162,7 +162,7 @@ fn the_files_of_our_own_are_no_links() {
 }
 
 #[test]
-fn a_home_that_is_none_is_refused() {
+fn an_invalid_home_is_refused() {
     let host = Host::new();
     let file = host.home().join("file");
     std::fs::write(&file, "precious").unwrap();
@@ -215,7 +215,7 @@ fn a_path_that_is_too_long_for_a_socket_is_refused() {
 // ---- Who else is there ------------------------------------------------------------------------
 
 #[test]
-fn a_socket_that_somebody_else_serves_is_not_taken_over() {
+fn a_socket_of_another_process_is_not_taken_over() {
     let host = Host::new();
     std::fs::create_dir_all(host.socket().parent().unwrap()).unwrap();
     let foreign = UnixListener::bind(host.socket()).unwrap();
@@ -238,7 +238,7 @@ fn a_socket_that_somebody_else_serves_is_not_taken_over() {
 }
 
 #[test]
-fn a_pid_file_without_a_lock_proves_nothing() {
+fn a_pid_file_without_a_lock_does_not_prevent_a_start() {
     let host = Host::new();
     std::fs::create_dir_all(host.run_file("")).unwrap();
     // One that lives, as after a reboot; none at all; and one that no process can have.

@@ -135,7 +135,7 @@ impl World {
 }
 
 #[test]
-fn every_wrong_signal_is_survived_and_nobody_else_notices() {
+fn every_invalid_signal_affects_only_its_own_connection() {
     let mut world = World::new();
     let rows = signals::rows();
     assert!(rows.len() >= 200, "{} rows", rows.len());
@@ -146,7 +146,7 @@ fn every_wrong_signal_is_survived_and_nobody_else_notices() {
 }
 
 #[test]
-fn every_wrong_message_is_survived_and_nobody_else_notices() {
+fn every_invalid_message_affects_only_its_own_connection() {
     let mut world = World::new();
     let rows = terms::rows();
     assert!(rows.len() >= 70, "{} rows", rows.len());
@@ -157,7 +157,7 @@ fn every_wrong_message_is_survived_and_nobody_else_notices() {
 }
 
 #[test]
-fn every_wrong_header_or_fragment_is_survived_and_nobody_else_notices() {
+fn every_invalid_header_or_fragment_affects_only_its_own_connection() {
     let mut world = World::new();
     let rows = headers::rows();
     assert!(rows.len() >= 40, "{} rows", rows.len());
@@ -169,7 +169,7 @@ fn every_wrong_header_or_fragment_is_survived_and_nobody_else_notices() {
 
 /// A message that would be answered, cut at each of its bytes: the frame says how long it is then.
 #[test]
-fn a_message_that_is_cut_anywhere_closes_its_connection() {
+fn a_truncated_message_closes_its_connection() {
     let mut world = World::new();
     let whole = |hostile: &Hostile| {
         let ping = tuple(&[atom("is_auth"), atom(&hostile.me)]);
@@ -258,7 +258,7 @@ fn handshakes() -> Vec<Handshake> {
 }
 
 #[test]
-fn every_wrong_handshake_ends_without_a_connection() {
+fn every_invalid_handshake_is_refused() {
     let mut world = World::new();
     for (name, packets, why) in handshakes() {
         let mut stream = tcp(world.port);
@@ -311,7 +311,7 @@ fn answers() -> Vec<Handshake> {
 }
 
 #[test]
-fn every_wrong_answer_to_our_own_handshake_ends_without_a_connection() {
+fn every_invalid_answer_to_our_handshake_is_refused() {
     let mut world = World::new();
     let answers = answers();
     let listeners: Vec<_> = answers.iter().map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap()).collect();

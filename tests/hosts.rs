@@ -204,7 +204,7 @@ impl Place {
 }
 
 #[test]
-fn a_cut_link_a_one_way_cut_and_a_new_epmd_leave_no_trace() {
+fn the_cluster_recovers_from_a_cut_link_a_one_way_cut_and_a_new_epmd() {
     let mut lab = Lab::new();
     lab.cut(1, 2);
     lab.cut(2, 1);
@@ -233,7 +233,7 @@ fn a_cut_link_a_one_way_cut_and_a_new_epmd_leave_no_trace() {
 }
 
 #[test]
-fn a_cut_host_two_halves_and_a_new_address_leave_no_trace() {
+fn the_cluster_recovers_from_a_cut_host_a_split_and_a_new_address() {
     let mut lab = Lab::new();
     lab.wire.unplug(3);
     for other in [1, 2, NAMED] {

@@ -77,7 +77,7 @@ fn syncs(erls: &mut [&mut Erl]) {
 }
 
 #[test]
-fn a_node_without_connect_all_is_connected_to_us_only() {
+fn a_node_without_connect_all_is_connected_to_the_daemon_only() {
     let cluster = Cluster::new();
     let mut lone = cluster.erl("hecate_lone", &["-connect_all", "false"]);
     cluster.sees(&mut lone, &["hecate"]);
@@ -91,7 +91,7 @@ fn a_node_without_connect_all_is_connected_to_us_only() {
 }
 
 #[test]
-fn nodes_of_global_groups_are_connected_to_us_and_to_their_groups() {
+fn nodes_of_global_groups_are_connected_to_the_daemon_and_their_groups() {
     let cluster = Cluster::new();
     let names = ["hecate_a", "hecate_b", "hecate_c", "hecate_d"];
     let groups = format!("[{{one,{}}},{{two,{}}}]", cluster.others(&names[..2]), cluster.others(&names[2..]));
@@ -114,7 +114,7 @@ fn nodes_of_global_groups_are_connected_to_us_and_to_their_groups() {
 /// `global:disconnect/0` closes the connection to us as well. We dial the node again, but do not
 /// introduce it.
 #[test]
-fn a_node_that_global_has_disconnected_stays_so() {
+fn a_node_that_global_disconnected_is_not_introduced_again() {
     let cluster = Cluster::new();
     let mut erls = ["hecate_a", "hecate_b", "hecate_c"].map(|name| cluster.erl(name, &[]));
     let [a, b, c] = &mut erls;
@@ -137,7 +137,7 @@ fn a_node_that_global_has_disconnected_stays_so() {
 }
 
 #[test]
-fn a_pair_that_disconnects_is_introduced_again_when_one_of_them_dials_us() {
+fn a_pair_that_disconnects_is_introduced_again_when_one_dials_the_daemon() {
     let cluster = Cluster::new();
     let mut erls = ["hecate_a", "hecate_b"].map(|name| cluster.erl(name, &[]));
     let [a, b] = &mut erls;
@@ -156,7 +156,7 @@ fn a_pair_that_disconnects_is_introduced_again_when_one_of_them_dials_us() {
 }
 
 #[test]
-fn a_node_whose_global_greets_us_late_is_introduced_then() {
+fn a_node_whose_global_answers_late_is_introduced_then() {
     let cluster = Cluster::new();
     let mut late = cluster.erl("late", &[]);
     let mut ordinary = cluster.erl("hecate_a", &[]);

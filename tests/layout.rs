@@ -109,7 +109,7 @@ fn plant(directory: &Path) {
 }
 
 #[test]
-fn nothing_that_we_did_not_make_is_ever_deleted() {
+fn files_of_others_are_never_deleted() {
     let host = Host::new();
     let daemon = host.daemon(&[GRACE]);
     daemon.ready();
@@ -167,7 +167,7 @@ fn nothing_that_we_did_not_make_is_ever_deleted() {
 }
 
 #[test]
-fn directories_are_made_again_when_the_node_of_a_plugin_joins() {
+fn missing_directories_are_created_when_the_node_of_a_plugin_joins() {
     let (host, _epmd, _daemon) = Host::running(&[]);
     host.register_named(TRADER);
     let base = host.namespace(TRADER);
@@ -188,7 +188,7 @@ fn directories_are_made_again_when_the_node_of_a_plugin_joins() {
 }
 
 #[test]
-fn directories_are_made_when_an_unregistered_plugin_announces_itself() {
+fn directories_are_created_when_an_unregistered_plugin_announces_itself() {
     let (host, _epmd, _daemon) = Host::running(&[]);
     let mut plugin = host.erl("hecate_traderd");
     plugin.eval("element(1, pg:start_link())");
@@ -201,7 +201,7 @@ fn directories_are_made_when_an_unregistered_plugin_announces_itself() {
 }
 
 #[test]
-fn a_node_that_announces_ever_more_plugins_gets_a_bounded_number_of_directories() {
+fn a_node_that_announces_many_plugins_gets_few_directories() {
     let (host, _epmd, daemon) = Host::running(&[]);
     let mut node = host.erl("hecate_other");
     node.eval("element(1, pg:start_link())");
@@ -224,7 +224,7 @@ fn a_node_that_announces_ever_more_plugins_gets_a_bounded_number_of_directories(
 }
 
 #[test]
-fn registering_again_keeps_clears_and_is_refused_while_another_node_holds_the_name() {
+fn registering_again_keeps_and_clears_fields_and_refuses_another_node() {
     let (host, _epmd, _daemon) = Host::running(&[]);
     let (holder, other) = (host.node("hecate_traderd"), host.node("hecate_other"));
     let node = host.erl("hecate_traderd");

@@ -67,14 +67,14 @@ fn the_journal_gets_levels_and_no_times() {
 }
 
 #[test]
-fn a_stream_that_is_not_the_journal_is_written_as_ever() {
+fn a_stream_that_is_not_the_journal_gets_times() {
     let host = Host::new();
     let log = written(&host, |file| format!("0{}", its_own(file)), &[]);
     assert!(log.lines().all(|line| line.starts_with("20")), "each has a time: {log}");
 }
 
 #[test]
-fn the_journal_is_told_how_bad_it_is_that_there_is_no_log_yet() {
+fn an_error_before_the_log_exists_has_a_level_for_the_journal() {
     let host = Host::new();
     let path = host.home().join("log");
     let file = File::create(&path).unwrap();
@@ -88,7 +88,7 @@ fn the_journal_is_told_how_bad_it_is_that_there_is_no_log_yet() {
 }
 
 #[test]
-fn programs_get_one_object_a_line() {
+fn the_json_log_has_one_object_per_line() {
     let host = Host::new();
     let log = written(&host, |_| String::new(), &[("HECATE_LOG_FORMAT", "json")]);
     let events: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
@@ -121,7 +121,7 @@ fn run_on_a_terminal(host: &Host, more: &[(&str, &str)], stdout: impl FnOnce(&Ow
 }
 
 #[test]
-fn a_terminal_is_coloured_unless_that_is_unwanted() {
+fn a_terminal_gets_colours_unless_no_color_is_set() {
     let host = Host::new();
     assert!(on_a_terminal(&host, &[]).contains('\u{1b}'));
     assert!(on_a_terminal(&host, &[("NO_COLOR", "")]).contains('\u{1b}'), "empty is as good as unset");
@@ -155,7 +155,7 @@ fn lines_and_more(log: &str, words: &str, kind: &str) -> (usize, u64) {
 }
 
 #[test]
-fn a_storm_on_the_distribution_port_is_a_line_and_a_sum() {
+fn a_storm_on_the_distribution_port_logs_few_lines_and_a_count() {
     const BLOWS: u64 = 500;
     let (_host, epmd, daemon) = Host::running(&[]);
     let port = epmd.port_of("hecate");
@@ -176,7 +176,7 @@ fn a_storm_on_the_distribution_port_is_a_line_and_a_sum() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_storm_of_wrong_cookies_is_a_line_and_a_sum() {
+async fn a_storm_of_wrong_cookies_logs_few_lines_and_a_count() {
     const BLOWS: u64 = 300;
     let host = Host::new();
     let epmd = host.epmd();
@@ -196,7 +196,7 @@ async fn a_storm_of_wrong_cookies_is_a_line_and_a_sum() {
 }
 
 #[test]
-fn names_that_anybody_registers_do_not_fill_the_log() {
+fn names_that_others_register_do_not_fill_the_log() {
     const NAMES: u64 = 60;
     let (_host, epmd, daemon) = Host::running(&[]);
     // Nobody listens there, or somebody who is no node.
@@ -212,7 +212,7 @@ fn names_that_anybody_registers_do_not_fill_the_log() {
 }
 
 #[test]
-fn what_happens_to_plugins_is_told_and_does_not_fill_the_log() {
+fn changes_of_plugins_are_logged_and_do_not_fill_the_log() {
     const STORM: u64 = 250;
     let (host, _epmd, daemon) = Host::running(&[]);
     host.register(&serde_json::json!({"name": "hecate-traderd"}));
@@ -267,7 +267,7 @@ fn tries(pause: Duration) -> std::ops::RangeInclusive<u64> {
 }
 
 #[test]
-fn without_descriptors_the_distribution_port_waits() {
+fn the_distribution_port_pauses_without_free_descriptors() {
     let (host, epmd, daemon) = Host::running(&[]);
     let port = epmd.port_of("hecate");
     let connect = || TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
@@ -277,7 +277,7 @@ fn without_descriptors_the_distribution_port_waits() {
 }
 
 #[test]
-fn without_descriptors_the_socket_waits() {
+fn the_socket_pauses_without_free_descriptors() {
     let (host, _epmd, daemon) = Host::running(&[]);
     let connect = || UnixStream::connect(host.socket()).unwrap();
     let sum = not_taken(&daemon, "cannot accept on the socket of the API", connect);

@@ -170,22 +170,22 @@ fn partitions(erls: usize, guard: &str) {
 }
 
 #[test]
-fn three_nodes_without_the_guard() {
+fn three_nodes_without_the_guard_recover_from_partitions() {
     partitions(2, "false");
 }
 
 #[test]
-fn three_nodes_with_the_guard_against_overlapping_partitions() {
+fn three_nodes_with_the_guard_recover_from_partitions() {
     partitions(2, "true");
 }
 
 #[test]
-fn four_nodes_without_the_guard() {
+fn four_nodes_without_the_guard_recover_from_partitions() {
     partitions(3, "false");
 }
 
 #[test]
-fn four_nodes_with_the_guard_against_overlapping_partitions() {
+fn four_nodes_with_the_guard_recover_from_partitions() {
     partitions(3, "true");
 }
 
@@ -213,18 +213,18 @@ fn cut_from_us(guard: &str) {
 }
 
 #[test]
-fn who_loses_us_loses_nobody_else_without_the_guard() {
+fn a_node_that_loses_the_daemon_keeps_the_others_without_the_guard() {
     cut_from_us("false");
 }
 
 #[test]
-fn who_loses_us_loses_nobody_else_with_the_guard() {
+fn a_node_that_loses_the_daemon_keeps_the_others_with_the_guard() {
     cut_from_us("true");
 }
 
 /// Each node in turn is alone, as when its host is cut off, and then all are.
 #[test]
-fn whoever_was_alone_is_among_all_again() {
+fn an_isolated_node_rejoins_all_others() {
     let mut mesh = Mesh::new(3, "true");
     for alone in 0..3 {
         for other in (0..3).filter(|other| *other != alone) {

@@ -58,7 +58,7 @@ impl Page {
 }
 
 #[test]
-fn it_tells_of_requests_plugins_and_the_process() {
+fn metrics_count_requests_plugins_and_process_resources() {
     let host = Host::new();
     let daemon = host.daemon(&[]);
     daemon.ready();
@@ -101,7 +101,7 @@ fn it_tells_of_requests_plugins_and_the_process() {
 }
 
 #[test]
-fn it_counts_who_follows_the_events() {
+fn metrics_count_event_streams() {
     let host = Host::new();
     let daemon = host.daemon(&[]);
     daemon.ready();
@@ -118,7 +118,7 @@ fn it_counts_who_follows_the_events() {
 }
 
 #[test]
-fn it_tells_of_nodes_what_they_say_and_where_they_are_members() {
+fn metrics_count_links_messages_and_group_members() {
     let (host, _epmd, _daemon) = Host::running(&[("HECATE_NET_TICKTIME", "4"), ("HECATE_PG_SCOPES", "pg,other")]);
     let args = ["-kernel", "net_ticktime", "4"];
     let mut erl = Erl::start(&host, Start { name: Some("hecate_traderd"), args: &args, ..Start::default() });
@@ -162,7 +162,7 @@ fn it_tells_of_nodes_what_they_say_and_where_they_are_members() {
 }
 
 #[tokio::test]
-async fn it_answers_while_the_daemon_starts() {
+async fn metrics_are_served_while_the_daemon_starts() {
     let world = World::starting(Limits::default()).await;
     let answer = support::client::get(&world, "/metrics").await;
     assert_eq!((answer.status, answer.header("content-type")), (200, Some("text/plain; version=0.0.4; charset=utf-8")));

@@ -20,7 +20,7 @@ fn as_root() {
 }
 
 #[test]
-fn a_pid_of_another_namespace_means_nothing_here() {
+fn a_pid_of_another_namespace_is_ignored() {
     as_root();
     let host = Host::new();
     let daemon = host.daemon(&[GRACE]);
@@ -111,7 +111,7 @@ fn hosts(networks: &[Side; 2]) -> [Host; 2] {
 }
 
 #[test]
-fn each_host_knows_its_own_plugin_of_the_same_name() {
+fn plugins_of_the_same_name_on_two_hosts_are_separate() {
     as_root();
     let networks = Side::pair();
     let hosts = hosts(&networks);

@@ -44,7 +44,7 @@ impl Document {
     }
 
     /// Holds an answer to what the operation says.
-    fn hold(&self, path: &str, method: &str, answer: &Answer) {
+    fn check(&self, path: &str, method: &str, answer: &Answer) {
         let what = format!("{method} {path} gave {}: {}", answer.status, answer.text);
         let response = &self.0["paths"][path][method]["responses"][answer.status.to_string()];
         assert!(!response.is_null(), "undocumented: {what}");
@@ -73,10 +73,10 @@ fn request(method: &str, path: &str, head: &str) -> String {
 }
 
 /// Registers plugins, also such as the schema and the server must both refuse.
-async fn hold_registrations(
+async fn check_registrations(
     world: &World,
     registration: &jsonschema::Validator,
-    hold: &mut impl FnMut(&str, &str, &Answer),
+    check: &mut impl FnMut(&str, &str, &Answer),
 ) {
     let bodies = [
         json!({"name": "hecate-traderd", "version": "0.1.0", "description": "two words", "node": "hecate_traderd@h"}),
@@ -102,7 +102,7 @@ async fn hold_registrations(
             registration.is_valid(&body),
             "the schema and the server disagree about {body}"
         );
-        hold(path, "post", &answer);
+        check(path, "post", &answer);
     }
     world
         .registry
@@ -113,19 +113,19 @@ async fn hold_registrations(
         r#"{"name": "hecate-traderd", "node": "x@h"}"#,
         "{",
     ] {
-        hold(path, "post", &ask(world, &post(body)).await);
+        check(path, "post", &ask(world, &post(body)).await);
     }
-    hold(path, "post", &ask(world, &post(&"x".repeat(100_000))).await);
+    check(path, "post", &ask(world, &post(&"x".repeat(100_000))).await);
     let text = request("post", path, "Content-Type: text/plain\r\nContent-Length: 2\r\n") + "{}";
-    hold(path, "post", &ask(world, &text).await);
+    check(path, "post", &ask(world, &text).await);
 }
 
 /// Shows and deregisters plugins, and purges their data.
-async fn hold_plugins(world: &World, hold: &mut impl FnMut(&str, &str, &Answer)) {
+async fn check_plugins(world: &World, check: &mut impl FnMut(&str, &str, &Answer)) {
     for (name, status) in [("hecate-traderd", 200), ("hecate-nobodyd", 404), ("%zz", 400)] {
         let answer = ask(world, &request("get", &format!("/api/plugins/{name}"), "")).await;
         assert_eq!(answer.status, status);
-        hold("/api/plugins/{name}", "get", &answer);
+        check("/api/plugins/{name}", "get", &answer);
     }
     for (operation, path) in [
         ("/api/plugins/{name}/data", "/api/plugins/hecate-traderd/data"),
@@ -133,63 +133,63 @@ async fn hold_plugins(world: &World, hold: &mut impl FnMut(&str, &str, &Answer))
         ("/api/plugins/{name}", "/api/plugins/hecate-traderd"),
         ("/api/plugins/{name}", "/api/plugins/%zz"),
     ] {
-        hold(operation, "delete", &ask(world, &request("delete", path, "")).await);
+        check(operation, "delete", &ask(world, &request("delete", path, "")).await);
     }
-    let check = request("get", "/api/plugins/hecate-traderd/data", "");
+    let dry_run = request("get", "/api/plugins/hecate-traderd/data", "");
     // Its node is still connected.
-    hold("/api/plugins/{name}/data", "get", &ask(world, &check).await);
+    check("/api/plugins/{name}/data", "get", &ask(world, &dry_run).await);
     world
         .registry
         .membership(Membership::NodeDown { node: "hecate_traderd@h".parse().expect("a name"), reason: "gone".into() })
         .await;
-    hold("/api/plugins/{name}/data", "get", &ask(world, &check).await);
+    check("/api/plugins/{name}/data", "get", &ask(world, &dry_run).await);
     for path in ["hecate-traderd", "hecate-traderd", "%zz"] {
         let path = format!("/api/plugins/{path}/data");
-        hold("/api/plugins/{name}/data", "delete", &ask(world, &request("delete", &path, "")).await);
-        hold("/api/plugins/{name}/data", "get", &ask(world, &request("get", &path, "")).await);
+        check("/api/plugins/{name}/data", "delete", &ask(world, &request("delete", &path, "")).await);
+        check("/api/plugins/{name}/data", "get", &ask(world, &request("get", &path, "")).await);
     }
 }
 
 /// Each operation, in an order and with heads and bodies that bring out every answer that can be had in peace.
 #[tokio::test]
-async fn every_operation_answers_as_the_document_says() {
+async fn every_response_matches_the_document() {
     let world = World::start(Limits::default()).await;
     let document = Document::of(&world).await;
     let schema = document.0["components"]["schemas"]["Registration"].clone();
     let registration = jsonschema::draft202012::new(&schema).expect("a schema");
     let mut seen: BTreeMap<(String, String), BTreeSet<u16>> = BTreeMap::new();
-    let mut hold = |path: &str, method: &str, answer: &Answer| {
-        document.hold(path, method, answer);
+    let mut check = |path: &str, method: &str, answer: &Answer| {
+        document.check(path, method, answer);
         seen.entry((path.to_owned(), method.to_owned())).or_default().insert(answer.status);
     };
 
-    hold_registrations(&world, &registration, &mut hold).await;
-    hold_plugins(&world, &mut hold).await;
+    check_registrations(&world, &registration, &mut check).await;
+    check_plugins(&world, &mut check).await;
 
     for (node, status) in [("x@y", 200), ("nonsense", 404), ("%zz", 400)] {
         let answer = ask(&world, &request("get", &format!("/api/cluster/peers/{node}/diagnosis"), "")).await;
         assert_eq!(answer.status, status);
-        hold("/api/cluster/peers/{node}/diagnosis", "get", &answer);
+        check("/api/cluster/peers/{node}/diagnosis", "get", &answer);
     }
 
     // Its stream is held by tests/trace.rs.
     for (node, status) in [("nonsense", 404), ("%zz", 400)] {
         let answer = ask(&world, &request("get", &format!("/api/cluster/peers/{node}/trace"), "")).await;
         assert_eq!(answer.status, status);
-        hold("/api/cluster/peers/{node}/trace", "get", &answer);
+        check("/api/cluster/peers/{node}/trace", "get", &answer);
     }
 
     let list = ask(&world, &request("get", "/api/plugins", "")).await;
-    hold("/api/plugins", "get", &list);
+    check("/api/plugins", "get", &list);
     let known = format!("If-None-Match: {}\r\n", list.header("etag").expect("an ETag"));
-    hold("/api/plugins", "get", &ask(&world, &request("get", "/api/plugins", &known)).await);
-    hold("/api/cluster/plugins", "get", &ask(&world, &request("get", "/api/cluster/plugins", "")).await);
+    check("/api/plugins", "get", &ask(&world, &request("get", "/api/plugins", &known)).await);
+    check("/api/cluster/plugins", "get", &ask(&world, &request("get", "/api/cluster/plugins", "")).await);
     world.cluster.send_replace(Arc::new(support::world::with_a_lost_host("hecate-traderd")));
     for path in ["/api/cluster", "/api/cluster/plugins", "/health", "/livez", "/readyz", "/metrics", "/openapi.json"] {
-        hold(path, "get", &ask(&world, &request("get", path, "")).await);
+        check(path, "get", &ask(&world, &request("get", path, "")).await);
     }
     world.status.send_modify(|status| status.phase = Phase::Stopping);
-    hold("/readyz", "get", &ask(&world, &request("get", "/readyz", "")).await);
+    check("/readyz", "get", &ask(&world, &request("get", "/readyz", "")).await);
 
     // Nothing that is documented was left out, and every answer that a client can bring about was.
     let whole = |(path, method, _): (&str, &str, &Value)| (path.to_owned(), method.to_owned());
@@ -207,7 +207,7 @@ async fn every_operation_answers_as_the_document_says() {
 
 /// `Allow` and the document have the same methods for every path.
 #[tokio::test]
-async fn no_resource_has_a_method_that_is_not_documented() {
+async fn every_allowed_method_is_documented() {
     let world = World::start(Limits::default()).await;
     let document = Document::of(&world).await;
     let mut methods: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
@@ -228,7 +228,7 @@ async fn no_resource_has_a_method_that_is_not_documented() {
 }
 
 #[tokio::test]
-async fn the_document_is_there_before_the_daemon_is_ready() {
+async fn the_document_is_served_before_the_daemon_is_ready() {
     let world = World::starting(Limits::default()).await;
     assert_eq!(get(&world, "/openapi.json").await.body["openapi"], "3.1.0");
 }

@@ -21,7 +21,7 @@ fn program(path: &str) -> PathBuf {
 const JINTERFACE: &str = "/usr/share/java/OtpErlang.jar";
 
 /// Runs what `command` gives for a way to meet and a name, once for each way, and compares what it says.
-fn meets_both_ways(hidden: bool, seen: &[&str], command: impl Fn(&Host, &str, &str) -> Command) {
+fn connects_both_ways(hidden: bool, seen: &[&str], command: impl Fn(&Host, &str, &str) -> Command) {
     let (host, _epmd, daemon) = Host::running(&[]);
     host.register_named("hecate-traderd");
     // Only names like the second are looked for in EPMD.
@@ -48,7 +48,7 @@ fn meets_both_ways(hidden: bool, seen: &[&str], command: impl Fn(&Host, &str, &s
 }
 
 #[test]
-fn an_elixir_node_does_what_any_node_can() {
+fn an_elixir_node_pings_calls_finds_the_plugins_and_monitors() {
     let seen = [
         "connected",
         "pong",
@@ -59,7 +59,7 @@ fn an_elixir_node_does_what_any_node_can() {
         "down enough",
         "pong",
     ];
-    meets_both_ways(false, &seen, |host, way, short| {
+    connects_both_ways(false, &seen, |host, way, short| {
         let mut command = Command::new("elixir");
         command.args(["--erl", "-start_epmd false", "--sname", short, "--cookie", &host.cookie]);
         command.arg(program("elixir/peer.exs")).args([way, &host.node("hecate")]);
@@ -75,7 +75,7 @@ fn a_c_node_pings_calls_finds_the_plugins_links_and_keeps_its_connection() {
     let mut cc = Command::new("cc");
     cc.args(["-Wall", "-Wextra", "-Werror", "-pthread", "-o"]).arg(&peer).arg(program("c/peer.c")).arg("-lei");
     assert!(Process::start(&mut cc, INSTALL).ended("it is compiled").success(), "{INSTALL}");
-    meets_both_ways(true, &seen, |host, way, short| {
+    connects_both_ways(true, &seen, |host, way, short| {
         let mut command = Command::new(&peer);
         command.args([way, short, &host.name, &host.cookie, &host.node("hecate")]);
         command
@@ -95,7 +95,7 @@ fn a_java_node_pings_calls_finds_the_plugins_links_and_keeps_its_connection() {
         "groups 7",
         "pong",
     ];
-    meets_both_ways(true, &dials, |host, way, short| {
+    connects_both_ways(true, &dials, |host, way, short| {
         let mut command = Command::new("java");
         command.args(["-cp", JINTERFACE]).arg(program("java/Peer.java"));
         command.args([way, short, &host.name, &host.cookie, &host.node("hecate")]);

@@ -30,7 +30,7 @@ async fn shake_as(local: LocalNode, port: u16, version: u16, cookie: &str) -> Op
 }
 
 #[tokio::test]
-async fn another_implementation_shakes_hands_in_both_versions() {
+async fn another_implementation_connects_with_both_handshake_versions() {
     let host = Host::new();
     let epmd = host.epmd();
     let daemon = host.daemon(&[]);
@@ -47,7 +47,7 @@ async fn another_implementation_shakes_hands_in_both_versions() {
 }
 
 #[tokio::test]
-async fn a_real_node_tells_another_client_that_it_is_connected_to_us() {
+async fn a_real_node_lists_the_daemon_for_another_client() {
     let host = Host::new();
     let epmd = host.epmd();
     let daemon = host.daemon(&[]);
@@ -67,7 +67,7 @@ async fn a_real_node_tells_another_client_that_it_is_connected_to_us() {
 
 /// Whoever says nothing for half of the tick time is asked for a sign of life by a monitor, if it knows monitors.
 #[tokio::test]
-async fn a_silent_peer_that_knows_no_monitors_gets_ticks_alone() {
+async fn a_silent_peer_without_monitors_gets_only_ticks() {
     let (host, epmd, daemon) = Host::running(&[("HECATE_NET_TICKTIME", "4")]);
     let port = epmd.port_of("hecate");
     // What `ei` 5.3 offers, with and without the flag for monitors of names that it lacks.

@@ -343,7 +343,7 @@ async fn thundering_herd() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_group_is_any_term_and_the_same_on_both_sides() {
+async fn any_term_names_the_same_group_on_both_sides() {
     let mut world = World::new(&["a"]).await;
     for group in [
         "#{b => 2, a => 1, 1.0 => 2, 1 => 3}",
@@ -387,7 +387,7 @@ async fn a_group_is_any_term_and_the_same_on_both_sides() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn members_that_die_leave() {
+async fn members_that_exit_leave_their_groups() {
     let mut world = World::new(&["a"]).await;
     world.joins(0, "p", &[X, Y]);
     world.joins(0, "q", &[Y]);
@@ -399,7 +399,7 @@ async fn members_that_die_leave() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_hidden_node_takes_part_unseen() {
+async fn a_hidden_node_joins_groups_without_being_visible() {
     let mut world = World::with(&["a"], true, &["pg"]).await;
     let us = world.us.name.clone();
     world.us.join(vec![tagged("x")]).await;
@@ -421,7 +421,7 @@ async fn a_hidden_node_takes_part_unseen() {
 
 /// What is large in a message is sent in pieces of its own.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_published_arrives_whole() {
+async fn a_large_published_message_arrives_complete() {
     let mut world = World::new(&["a"]).await;
     let judge = "Judge = spawn(fun() -> receive {a, _, b, _, _} = Message -> receive {ask, Boss} -> Boss ! {told, Message} end end end), \
                  pg:join(judged, Judge), put(judge, Judge)";

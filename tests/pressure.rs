@@ -47,7 +47,7 @@ fn messages_of_64_mib_go_both_ways() {
 }
 
 #[test]
-fn a_message_beyond_the_limit_ends_its_own_connection_only() {
+fn a_message_beyond_the_limit_closes_only_its_own_connection() {
     let host = Host::new();
     let _epmd = host.epmd();
     let daemon = host.daemon(&[]);
@@ -69,7 +69,7 @@ fn a_message_beyond_the_limit_ends_its_own_connection_only() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_asks_and_does_not_read_costs_bounded_memory_and_its_own_link() {
+async fn a_peer_that_calls_without_reading_uses_bounded_memory_and_loses_its_link() {
     let host = Host::new();
     let epmd = host.epmd();
     let daemon = host.daemon(&[]);
@@ -106,7 +106,7 @@ async fn who_asks_and_does_not_read_costs_bounded_memory_and_its_own_link() {
 }
 
 #[test]
-fn a_flood_suspends_nobody_else_and_costs_bounded_memory() {
+fn a_flood_suspends_no_other_peer_and_uses_bounded_memory() {
     let host = Host::new();
     let _epmd = host.epmd();
     let daemon = host.daemon(&[]);
@@ -224,7 +224,7 @@ fn peer_members(host: &Host) -> f64 {
 /// Many processes that leave many groups, and many that leave one large group which is named again
 /// and again.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_leave_costs_no_more_than_its_bytes() {
+async fn the_cost_of_a_leave_is_linear_in_its_bytes() {
     let host = Host::new();
     let epmd = host.epmd();
     let daemon = host.daemon(&[]);
@@ -256,7 +256,7 @@ async fn a_leave_costs_no_more_than_its_bytes() {
 
 /// All in one thread: who is answered asks again before anything else is done.
 #[tokio::test]
-async fn who_asks_again_and_again_does_not_keep_others_from_being_heard() {
+async fn a_peer_that_calls_without_pause_does_not_delay_others() {
     let host = Host::new();
     let _epmd = host.epmd();
     let (busy, other) = (Node::start(&host, "busy").await, Node::start(&host, "other").await);

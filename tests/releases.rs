@@ -143,22 +143,22 @@ fn whole_through_kills_and_returns(releases: &[&'static str]) {
 }
 
 #[test]
-fn otp_27_and_29_with_us() {
+fn otp_27_and_29_form_a_cluster_with_the_daemon() {
     whole_through_kills_and_returns(&["27", "29"]);
 }
 
 #[test]
-fn otp_28_and_29_with_us() {
+fn otp_28_and_29_form_a_cluster_with_the_daemon() {
     whole_through_kills_and_returns(&["28", "29"]);
 }
 
 #[test]
-fn otp_25_and_27_with_us() {
+fn otp_25_and_27_form_a_cluster_with_the_daemon() {
     whole_through_kills_and_returns(&[OF_THE_SYSTEM, "27"]);
 }
 
 #[test]
-fn otp_25_and_28_with_us() {
+fn otp_25_and_28_form_a_cluster_with_the_daemon() {
     whole_through_kills_and_returns(&[OF_THE_SYSTEM, "28"]);
 }
 

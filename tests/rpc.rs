@@ -46,7 +46,7 @@ impl World {
 }
 
 #[test]
-fn shared_paths_are_those_of_the_convention() {
+fn shared_paths_returns_the_paths_of_the_convention() {
     let mut world = World::new();
     let base = world.host.namespace("hecate-daemon").display().to_string();
     assert_eq!(world.eval("erpc:call(Us, shared_paths, base_dir, [])"), format!("\"{base}\""));
@@ -69,7 +69,7 @@ fn shared_paths_are_those_of_the_convention() {
 }
 
 #[test]
-fn whatever_else_is_called_is_undefined_at_once() {
+fn other_functions_are_undefined_at_once() {
     let mut world = World::new();
     let undef = |mfa: &str| format!("[{{{mfa},[]}}]");
     let halt = undef("erlang,halt,[]");
@@ -99,7 +99,7 @@ fn whatever_else_is_called_is_undefined_at_once() {
 }
 
 #[test]
-fn many_nodes_are_called_at_once_and_ours_is_one_of_them() {
+fn multicalls_include_our_node() {
     let mut world = World::new();
     let base = world.host.namespace("hecate-daemon").display().to_string();
     let multicall = world.eval("erpc:multicall(nodes(), shared_paths, base_dir, [])");
@@ -120,7 +120,7 @@ fn many_nodes_are_called_at_once_and_ours_is_one_of_them() {
 }
 
 #[test]
-fn processes_of_a_kind_of_their_own_are_spawned_and_end() {
+fn spawned_processes_end_with_the_result_of_their_function() {
     let mut world = World::new();
     let down = |options: &str| {
         format!(
@@ -138,7 +138,7 @@ fn processes_of_a_kind_of_their_own_are_spawned_and_end() {
 }
 
 #[test]
-fn servers_of_ours_answer_every_call_and_every_system_message() {
+fn our_servers_answer_every_call_and_every_system_message() {
     let mut world = World::new();
     let proxy = world.proxy("hecate-traderd");
     let us = world.us.clone();

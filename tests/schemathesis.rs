@@ -34,7 +34,7 @@ checks.use_after_free.enabled = false
 "#;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_undocumented_answer_and_no_fault_of_the_server() {
+async fn schemathesis_finds_no_undocumented_response_and_no_server_error() {
     let host = Host::new();
     let daemon = host.daemon(&[]);
     daemon.ready();

@@ -141,27 +141,27 @@ fn together(names: &[&str]) {
 }
 
 #[test]
-fn idle_and_unread_connections_keep_no_client_waiting() {
+fn idle_and_unread_connections_delay_no_client() {
     alone("idle connections");
 }
 
 #[test]
-fn streams_that_are_not_read_keep_no_client_waiting() {
+fn unread_streams_delay_no_client() {
     alone("unread streams");
 }
 
 #[test]
-fn requests_that_are_refused_and_a_removed_socket_keep_no_client_waiting() {
+fn refused_requests_and_a_removed_socket_delay_no_client() {
     together(&["refused requests", "followers that leave", "removed socket"]);
 }
 
 #[test]
-fn silent_and_reflecting_handshakes_keep_no_client_waiting() {
+fn silent_and_reflecting_handshakes_delay_no_client() {
     together(&["silent handshakes", "reflected challenges"]);
 }
 
 #[test]
-fn leaves_of_many_processes_from_many_groups_cost_what_they_are_long() {
+fn leaves_of_many_processes_from_many_groups_delay_no_client() {
     alone("products");
 }
 
@@ -176,12 +176,12 @@ fn unfinished_fragments_of_many_peers_share_one_budget() {
 }
 
 #[test]
-fn groups_of_unregistered_names_make_few_directories() {
+fn groups_of_unregistered_names_create_few_directories() {
     alone("announced names");
 }
 
 #[test]
-fn large_arguments_of_calls_cost_little() {
+fn large_arguments_of_calls_delay_no_client() {
     alone("large calls");
 }
 
@@ -191,7 +191,7 @@ fn hostile_names_in_epmd_reach_no_terminal() {
 }
 
 #[test]
-fn unfinished_requests_to_epmd_keep_no_node_waiting() {
+fn unfinished_requests_to_epmd_delay_no_node() {
     alone("unfinished epmd requests");
 }
 

@@ -60,7 +60,7 @@ impl World {
 }
 
 #[test]
-fn the_end_of_a_process_reaches_whoever_is_linked_or_monitors() {
+fn the_end_of_a_process_reaches_links_and_monitors() {
     let mut world = World::new();
     world.eval(
         "P = Proxy(), put(p, P), put(one, monitor(process, P)), put(two, monitor(process, P)), link(P), Barrier()",
@@ -73,7 +73,7 @@ fn the_end_of_a_process_reaches_whoever_is_linked_or_monitors() {
 }
 
 #[test]
-fn whoever_unlinks_or_demonitors_hears_nothing_more() {
+fn unlink_and_demonitor_stop_all_signals() {
     let mut world = World::new();
     let before = "P = Proxy(), put(p, P), link(P), unlink(P), true = demonitor(monitor(process, P)), \
                   link(P), unlink(P), link(P), put(one, monitor(process, P)), Barrier()";
@@ -92,7 +92,7 @@ fn whoever_unlinks_or_demonitors_hears_nothing_more() {
 }
 
 #[test]
-fn a_process_that_was_linked_to_ours_takes_nothing_with_it() {
+fn a_linked_process_that_crashes_ends_none_of_our_processes() {
     let mut world = World::new();
     let ended = "P = Proxy(), {Q, Ref} = spawn_monitor(fun() -> link(P), monitor(process, P), Barrier(), exit(crash) end), \
                  {Next(Ref), Barrier(), P =:= Proxy(), gen_server:call(P, info) =/= []}";
@@ -101,7 +101,7 @@ fn a_process_that_was_linked_to_ours_takes_nothing_with_it() {
 }
 
 #[test]
-fn only_kill_ends_a_process_from_outside_and_another_takes_its_place() {
+fn only_kill_ends_a_process_from_outside_and_it_is_replaced() {
     let mut world = World::new();
     world.eval("P = Proxy(), put(p, P), put(one, monitor(process, P)), [exit(P, R) || R <- [normal, shutdown, crash]], Barrier()");
     assert_eq!(world.eval("{Nothing(), get(p) =:= Proxy()}"), "{nothing,true}");
@@ -118,7 +118,7 @@ fn only_kill_ends_a_process_from_outside_and_another_takes_its_place() {
 }
 
 #[test]
-fn services_that_are_killed_are_there_again() {
+fn killed_services_are_restarted() {
     let mut world = World::new();
     for name in ["net_kernel", "rex", "pg", "hecate_plugins"] {
         let killed = format!(

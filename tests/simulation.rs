@@ -30,17 +30,17 @@ struct Outcome {
 }
 
 /// They meet, and are disturbed in all ways. Each time all see the same afterwards.
-fn live(seed: u64, (hosts, per_host): Size) -> Outcome {
+fn run_history(seed: u64, (hosts, per_host): Size) -> Outcome {
     let mut world = World::new(seed, hosts, per_host, 1);
     world.failing = 30;
     let formed = world.settle(FORMED);
-    tell(&world, "all have met", formed);
+    print_time(&world, "all have met", formed);
     world.picture();
 
     world.break_some(50, 1);
     world.run(90 * SECOND);
     let again = world.settle(HEALED);
-    tell(&world, "some connections were lost", again);
+    print_time(&world, "some connections were lost", again);
 
     // Long enough that peers are given up which nobody has configured; some nodes are others afterwards.
     world.cut(|host| u8::from(host % 2 == 1));
@@ -52,7 +52,7 @@ fn live(seed: u64, (hosts, per_host): Size) -> Outcome {
     world.sees_its_side_only();
     world.heal();
     let healed = world.settle(HEALED);
-    tell(&world, "one half was cut from the other", healed);
+    print_time(&world, "one half was cut from the other", healed);
     world.picture();
 
     // One host by itself, some apart, and the rest; long enough that all notice the silence.
@@ -64,48 +64,48 @@ fn live(seed: u64, (hosts, per_host): Size) -> Outcome {
     world.run(90 * SECOND);
     world.heal();
     let healed = world.settle(HEALED);
-    tell(&world, "three parts were cut from each other", healed);
+    print_time(&world, "three parts were cut from each other", healed);
     Outcome { picture: world.picture(), counts: world.counts, history: world.history }
 }
 
-fn tell(world: &World, what: &str, took: Time) {
+fn print_time(world: &World, what: &str, took: Time) {
     let (nodes, after) = (world.nodes.len(), took / 1000);
     println!("{nodes} nodes, after {} s, {what}: whole after {after} ms, {:?}", world.seconds(), world.counts);
 }
 
 /// One seed gives one history, and all seeds come to the same end.
-fn all_see_the_same(size: Size) {
-    let first = live(1, size);
-    assert_eq!(live(1, size), first, "the same happens again");
+fn all_converge(size: Size) {
+    let first = run_history(1, size);
+    assert_eq!(run_history(1, size), first, "the same happens again");
     for seed in [2, 3] {
-        the_end_is_the_same(&live(seed, size), &first);
+        check_same_end(&run_history(seed, size), &first);
     }
 }
 
-fn the_end_is_the_same(one: &Outcome, other: &Outcome) {
+fn check_same_end(one: &Outcome, other: &Outcome) {
     assert_ne!(one.history, other.history, "two histories");
     assert!(one.picture == other.picture, "they see {:?} and {:?}", one.picture, other.picture);
 }
 
 #[test]
-fn daemons_with_plugins_all_see_the_same_in_every_run() {
-    all_see_the_same((8, 5));
+fn daemons_with_plugins_converge_in_every_run() {
+    all_converge((8, 5));
 }
 
 #[test]
-fn daemons_alone_all_see_the_same_in_every_run() {
-    all_see_the_same((25, 1));
+fn daemons_without_plugins_converge_in_every_run() {
+    all_converge((25, 1));
 }
 
 #[test]
-fn one_daemon_alone_introduces_all() {
-    all_see_the_same((1, 30));
+fn one_daemon_introduces_all_nodes() {
+    all_converge((1, 30));
 }
 
 /// What it costs to become one cluster grows as the connections do, each of which there must be; and so does what is
 /// asked and introduced, however many daemons there are.
 #[test]
-fn what_is_sent_grows_as_the_connections_do() {
+fn traffic_grows_with_the_number_of_connections() {
     for hosts in [4, 16] {
         let mut world = World::new(1, hosts, 4, 1);
         world.settle(FORMED);
@@ -120,7 +120,7 @@ fn what_is_sent_grows_as_the_connections_do() {
 
 #[test]
 #[ignore = "takes a quarter of an hour: make simulate"]
-fn a_thousand_nodes_all_see_the_same_in_every_run() {
+fn a_thousand_nodes_converge_in_every_run() {
     let size = (100, 10);
-    the_end_is_the_same(&live(1, size), &live(2, size));
+    check_same_end(&run_history(1, size), &run_history(2, size));
 }

@@ -126,7 +126,7 @@ fn a_node_that_has_joined_before_the_registration_decides() {
 
 /// The socket of another plugin dies at the same moment, and would be looked at earlier by time alone.
 #[test]
-fn the_end_of_the_process_that_registered_makes_us_look_at_once() {
+fn the_end_of_the_registering_process_triggers_a_check_at_once() {
     let host = Host::new();
     let daemon = host.daemon(&[GRACE]);
     daemon.ready();
@@ -154,7 +154,7 @@ fn the_end_of_the_process_that_registered_makes_us_look_at_once() {
 }
 
 #[test]
-fn processes_that_live_take_no_descriptors_that_connections_need() {
+fn watching_live_processes_leaves_descriptors_for_connections() {
     const DESCRIPTORS: usize = 128;
     let host = Host::new();
     let limited = format!(r#"ulimit -n {DESCRIPTORS} && exec "$0""#);
@@ -210,7 +210,7 @@ fn a_script_may_register_for_a_plugin() {
 }
 
 #[test]
-fn who_never_shows_a_sign_of_life_is_stopped_after_the_grace_period() {
+fn a_plugin_that_never_shows_a_sign_of_life_is_stopped_after_the_grace_period() {
     let host = Host::new();
     let daemon = host.daemon(&[GRACE]);
     daemon.ready();
@@ -237,7 +237,7 @@ fn who_never_shows_a_sign_of_life_is_stopped_after_the_grace_period() {
 
 /// The old process is stopped, so that its connection stays as it is, and its name passes to a new one.
 #[test]
-fn a_node_that_restarts_faster_than_we_notice_is_another_life() {
+fn a_restarted_node_is_noticed_even_if_its_old_connection_stays() {
     let (host, epmd, _daemon) = Host::running(&[]);
     assert_eq!(host.register(&name(TRADER)).status, 201);
     let before = host.erl("hecate_traderd");
@@ -309,7 +309,7 @@ fn a_plugin_that_is_deregistered_leaves_no_dead_socket() {
 }
 
 #[test]
-fn of_many_that_die_at_once_few_are_cleared_away_at_a_time() {
+fn only_a_few_dead_plugins_are_cleaned_up_at_once() {
     let host = Host::new();
     let daemon = host.daemon(&[]);
     daemon.ready();
@@ -346,7 +346,7 @@ fn of_many_that_die_at_once_few_are_cleared_away_at_a_time() {
 }
 
 #[test]
-fn what_stopped_while_we_were_down_is_stopped_from_the_first_answer_on() {
+fn plugins_that_stopped_while_the_daemon_was_down_are_stopped_in_its_first_response() {
     let (host, _epmd, daemon) = Host::running(&[]);
     let node = host.erl("hecate_traderd");
     let mut plugin = process(&host);
@@ -384,7 +384,7 @@ fn what_stopped_while_we_were_down_is_stopped_from_the_first_answer_on() {
 }
 
 #[test]
-fn a_netsplit_heals() {
+fn a_plugin_recovers_from_a_netsplit() {
     let (host, _epmd, _daemon) = Host::running(&[]);
     let us = host.node("hecate");
     assert_eq!(host.register(&name(TRADER)).status, 201);
@@ -420,7 +420,7 @@ fn a_netsplit_heals() {
 
 /// The proxies of the other one are in the plugin's group, and its node is on this host.
 #[test]
-fn another_daemon_on_this_host_is_no_plugins_node() {
+fn another_daemon_on_this_host_is_not_a_plugins_node() {
     let ours = Host::new();
     let mut theirs = Host::new();
     (theirs.epmd_port, theirs.cookie) = (ours.epmd_port, ours.cookie.clone());
@@ -529,7 +529,7 @@ fn a_node_with_another_cookie_is_shown_as_not_connected() {
 
 /// The name of a node in EPMD shows whose it is, even if it has never been connected.
 #[test]
-fn a_node_that_refuses_is_its_plugins_and_keeps_it_running() {
+fn a_node_that_refuses_the_daemon_keeps_its_plugin_running() {
     let (host, _epmd, daemon) = Host::running(&[GRACE]);
     let node = host.node("hecate_traderd");
     let start = |cookie| Erl::start(&host, Start { name: Some("hecate_traderd"), cookie, ..Start::default() });

@@ -81,7 +81,7 @@ fn trap(host: &Host) -> (Erl, u16) {
 }
 
 #[test]
-fn a_foreign_users_node_gets_not_a_byte_of_us() {
+fn a_foreign_users_node_receives_no_bytes() {
     let host = shared_host();
     let epmd = host.epmd();
     let (mut trap, port) = trap(&host);
@@ -147,7 +147,7 @@ fn an_allowed_users_node_is_dialled() {
 }
 
 #[test]
-fn users_who_are_not_listed_are_refused_every_call() {
+fn unlisted_users_are_refused_every_request() {
     let host = shared_host();
     let allowed = FRIEND.to_string();
     let daemon = host.daemon(&open_modes(&allowed));
@@ -177,7 +177,7 @@ fn users_who_are_not_listed_are_refused_every_call() {
 }
 
 #[test]
-fn a_listed_user_registers_and_owns_what_is_made() {
+fn a_listed_user_owns_the_directories_of_its_plugin() {
     let host = shared_host();
     let allowed = FRIEND.to_string();
     let daemon = host.daemon(&open_modes(&allowed));
@@ -203,7 +203,7 @@ fn a_listed_user_registers_and_owns_what_is_made() {
 }
 
 #[test]
-fn by_default_the_modes_keep_others_out() {
+fn the_default_modes_keep_other_users_out() {
     let host = shared_host();
     let daemon = host.daemon(&[]);
     daemon.ready();
@@ -215,7 +215,7 @@ fn by_default_the_modes_keep_others_out() {
 }
 
 #[test]
-fn a_storm_of_strangers_is_a_line_of_the_log_and_a_sum() {
+fn a_storm_of_refused_users_logs_few_lines_and_a_count() {
     let host = shared_host();
     let daemon = host.daemon(&open_modes(""));
     daemon.ready();

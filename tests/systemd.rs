@@ -62,7 +62,7 @@ impl Manager {
 }
 
 #[test]
-fn it_hears_that_we_are_ready_what_we_do_and_that_we_stop() {
+fn the_service_manager_gets_ready_status_and_stopping() {
     let host = Host::new();
     let _epmd = host.epmd();
     let manager = Manager::new(&host);
@@ -82,7 +82,7 @@ fn it_hears_that_we_are_ready_what_we_do_and_that_we_stop() {
 }
 
 #[test]
-fn it_hears_why_we_are_not_ready() {
+fn the_service_manager_gets_the_reason_for_a_delayed_start() {
     let host = Host::new();
     let epmd = host.epmd();
     let holder = epmd.register("hecate", 1);
@@ -97,7 +97,7 @@ fn it_hears_why_we_are_not_ready() {
 }
 
 #[test]
-fn the_watchdog_is_fed_while_the_registry_answers_and_not_while_it_is_stuck() {
+fn the_watchdog_is_notified_only_while_the_registry_answers() {
     let host = Host::new();
     let manager = Manager::new(&host);
     let daemon = manager.daemon(&host, &[("WATCHDOG_USEC", "400000")]);
@@ -168,7 +168,7 @@ async fn a_node_whose_task_is_stuck_does_not_answer() {
 }
 
 #[test]
-fn a_watchdog_for_another_process_is_not_fed() {
+fn a_watchdog_for_another_process_is_not_notified() {
     let host = Host::new();
     let manager = Manager::new(&host);
     let daemon = manager.daemon(&host, &[("WATCHDOG_USEC", "1000"), ("WATCHDOG_PID", "1")]);
@@ -179,7 +179,7 @@ fn a_watchdog_for_another_process_is_not_fed() {
 }
 
 #[test]
-fn who_listens_no_more_disturbs_nothing() {
+fn a_closed_notify_socket_does_not_affect_the_daemon() {
     let host = Host::new();
     let daemon = host.daemon(&[("NOTIFY_SOCKET", "/nowhere/notify"), ("WATCHDOG_USEC", "10000")]);
     daemon.ready();
@@ -188,7 +188,7 @@ fn who_listens_no_more_disturbs_nothing() {
 }
 
 #[test]
-fn who_reads_nothing_holds_up_nothing() {
+fn a_full_notify_socket_does_not_delay_the_daemon() {
     let host = Host::new();
     let path = host.home().join("notify");
     let _deaf = UnixDatagram::bind(&path).unwrap();
@@ -208,7 +208,7 @@ fn who_reads_nothing_holds_up_nothing() {
 }
 
 #[test]
-fn the_unit_is_one_that_systemd_takes() {
+fn systemd_accepts_the_unit() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
     let host = Host::new();
     let unit = host.home().join("hecate-daemon.service");

@@ -42,17 +42,17 @@ fn equal_tick_times_keep_an_idle_connection() {
 }
 
 #[test]
-fn a_shorter_tick_time_of_theirs_keeps_an_idle_connection() {
+fn a_shorter_tick_time_of_the_peer_keeps_an_idle_connection() {
     idles("60", "4");
 }
 
 #[test]
-fn a_longer_tick_time_of_theirs_keeps_an_idle_connection() {
+fn a_longer_tick_time_of_the_peer_keeps_an_idle_connection() {
     idles("4", "60");
 }
 
 #[test]
-fn a_peer_that_is_stopped_is_dropped_in_time_and_taken_back() {
+fn a_suspended_peer_is_dropped_in_time_and_reconnects() {
     let host = Host::new();
     let _epmd = host.epmd();
     let daemon = host.daemon(&[("HECATE_NET_TICKTIME", "4")]);
@@ -70,7 +70,7 @@ fn a_peer_that_is_stopped_is_dropped_in_time_and_taken_back() {
 }
 
 #[test]
-fn we_are_dropped_when_we_are_stopped_and_taken_back() {
+fn a_suspended_daemon_is_dropped_and_reconnects() {
     let host = Host::new();
     let _epmd = host.epmd();
     let daemon = host.daemon(&[("HECATE_NET_TICKTIME", "4")]);

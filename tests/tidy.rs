@@ -324,7 +324,7 @@ fn is_below(path: &str, module: &str, separator: &str) -> bool {
 }
 
 #[test]
-fn each_module_imports_only_what_it_may() {
+fn each_module_imports_only_allowed_modules() {
     let imports = imports();
     for (file, paths) in imports.paths.iter().filter(|(file, _)| !matches!(file.as_str(), "lib" | "beam/lib")) {
         let (module, known) = MAY_IMPORT
@@ -346,7 +346,7 @@ fn each_module_imports_only_what_it_may() {
 }
 
 #[test]
-fn services_do_not_know_each_other() {
+fn services_do_not_import_each_other() {
     for (file, paths) in imports().paths.iter().filter(|(file, _)| file.starts_with("beam/node/services/")) {
         let own = file.split('/').nth(3).unwrap_or_default();
         for path in paths {
@@ -395,7 +395,7 @@ fn pure_files_name_no_socket_clock_or_lock() {
 }
 
 #[test]
-fn what_may_end_the_process_is_never_in_the_serving_one() {
+fn only_the_independent_mode_uses_code_that_may_end_the_process() {
     let mut seen = BTreeSet::new();
     for (file, text) in sources() {
         for line in code_lines(&text) {
@@ -410,7 +410,7 @@ fn what_may_end_the_process_is_never_in_the_serving_one() {
 
 /// Also in the bytes of tests, which are hexadecimal, and in what is no Rust.
 #[test]
-fn the_node_knows_nothing_of_the_daemon() {
+fn the_beam_crate_mentions_neither_hecate_nor_plugins() {
     let words = ["hecate", "plugin"].map(|word| {
         let hex: String = word.bytes().map(|byte| format!("{byte:02x}")).collect();
         (word, hex)
@@ -436,7 +436,7 @@ fn the_node_knows_nothing_of_the_daemon() {
 }
 
 #[test]
-fn files_stay_short_and_say_what_they_are() {
+fn files_are_short_and_start_with_their_purpose() {
     for (file, text) in sources() {
         let lines = text.lines().count();
         assert!(lines <= LINES, "{file} has {lines} lines, more than {LINES}");
@@ -451,7 +451,7 @@ fn files_stay_short_and_say_what_they_are() {
 }
 
 #[test]
-fn every_bound_is_crossed_by_a_test_that_exists() {
+fn every_limit_names_a_test_that_crosses_it() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let read = |file: &str| fs::read_to_string(root.join(file)).expect(file);
     let limits = read("src/beam/limits.rs") + &read("src/limits.rs") + &read("src/limits/command.rs");

@@ -155,7 +155,7 @@ fn next_event(stream: &mut impl BufRead) -> (String, Value) {
 }
 
 #[test]
-fn a_slow_reader_is_told_how_many_events_it_missed_and_slows_nobody_down() {
+fn a_slow_reader_gets_the_number_of_missed_events_and_delays_no_peer() {
     const MESSAGES: u64 = 20_000;
     let host = Host::new();
     let _epmd = host.epmd();
@@ -182,7 +182,7 @@ fn a_slow_reader_is_told_how_many_events_it_missed_and_slows_nobody_down() {
 }
 
 #[test]
-fn traces_are_few_and_one_that_ends_makes_room() {
+fn concurrent_traces_are_bounded() {
     let host = Host::new();
     let _epmd = host.epmd();
     let _daemon = ready(&host, &[]);

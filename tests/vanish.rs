@@ -108,7 +108,7 @@ fn id(path: &Path) -> Option<(u64, u64)> {
 }
 
 #[test]
-fn a_registration_after_the_database_was_removed_is_there_after_a_restart() {
+fn a_registration_after_the_database_was_removed_survives_a_restart() {
     for files in [&DATABASE[..], &DATABASE[..1], &DATABASE[1..2], &DATABASE[1..]] {
         let mut scene = Scene::new();
         for file in files {
@@ -123,7 +123,7 @@ fn a_registration_after_the_database_was_removed_is_there_after_a_restart() {
 }
 
 #[test]
-fn a_database_that_was_removed_is_written_again_without_a_registration() {
+fn a_removed_database_is_written_again_without_a_registration() {
     let scene = Scene::new();
     remove_all(&scene.own("sqlite"));
     wait_for("the database is there again", || scene.own("sqlite/plugins.db").exists());
@@ -134,7 +134,7 @@ fn a_database_that_was_removed_is_written_again_without_a_registration() {
 }
 
 #[test]
-fn a_database_that_is_removed_while_no_daemon_runs_is_recovered_from_its_log() {
+fn a_database_removed_while_no_daemon_runs_is_recovered_from_its_log() {
     let Scene { host, daemon, acknowledged } = Scene::new();
     let database = host.namespace("hecate-daemon").join("sqlite/plugins.db");
     daemon.kill();
@@ -150,7 +150,7 @@ fn a_database_that_is_removed_while_no_daemon_runs_is_recovered_from_its_log() {
 }
 
 #[test]
-fn a_database_that_another_file_replaced_refuses_registrations_and_is_left_alone() {
+fn a_replaced_database_refuses_registrations_and_is_left_alone() {
     let mut scene = Scene::new();
     let database = scene.own("sqlite/plugins.db");
     fs::rename(&database, scene.own("sqlite/moved")).unwrap();
@@ -166,7 +166,7 @@ fn a_database_that_another_file_replaced_refuses_registrations_and_is_left_alone
 }
 
 #[test]
-fn a_database_that_another_file_replaced_is_reported_without_a_registration() {
+fn a_replaced_database_is_reported_without_a_registration() {
     let scene = Scene::new();
     let database = scene.own("sqlite/plugins.db");
     fs::rename(&database, scene.own("sqlite/moved")).unwrap();
@@ -209,7 +209,7 @@ fn a_backup_that_is_restored_over_the_database_is_used_by_the_next_start() {
 }
 
 #[test]
-fn a_socket_that_is_removed_is_bound_again() {
+fn a_removed_socket_is_bound_again() {
     let mut scene = Scene::new();
     for gone in ["sockets/api.sock", "sockets"] {
         let path = scene.own(gone);
@@ -226,7 +226,7 @@ fn a_socket_that_is_removed_is_bound_again() {
 }
 
 #[test]
-fn the_lock_and_the_run_files_come_back_and_no_second_daemon_starts() {
+fn removed_lock_and_run_files_are_restored_and_no_second_daemon_starts() {
     let mut scene = Scene::new();
     remove_all(&scene.own("run"));
     // Before the daemon has noticed, and after.
@@ -244,7 +244,7 @@ fn the_lock_and_the_run_files_come_back_and_no_second_daemon_starts() {
 }
 
 #[test]
-fn a_directory_that_was_moved_and_linked_is_reported() {
+fn a_directory_that_was_replaced_by_a_link_is_reported() {
     let scene = Scene::new();
     for name in ["sqlite", "sockets"] {
         let (path, moved) = (scene.own(name), scene.own("moved"));
@@ -263,7 +263,7 @@ fn a_directory_that_was_moved_and_linked_is_reported() {
 }
 
 #[test]
-fn a_namespace_that_is_removed_is_made_again_with_all_that_was_in_it() {
+fn a_removed_namespace_is_created_again_with_its_files() {
     let mut scene = Scene::new();
     remove_all(&scene.own(""));
     wait_for("the socket answers again", || UnixStream::connect(scene.host.socket()).is_ok());
@@ -286,7 +286,7 @@ fn ends_without_home(scene: &mut Scene, client: &mut Client) {
 }
 
 #[test]
-fn a_home_that_is_removed_ends_the_daemon_and_is_not_made_again() {
+fn a_removed_home_ends_the_daemon_and_is_not_created_again() {
     let mut scene = Scene::new();
     let mut client = Client::connect(&scene.host.socket()).unwrap();
     remove_all(&scene.host.home().join(".hecate"));
@@ -295,7 +295,7 @@ fn a_home_that_is_removed_ends_the_daemon_and_is_not_made_again() {
 }
 
 #[test]
-fn a_home_that_is_replaced_ends_the_daemon_and_nothing_in_it_is_touched() {
+fn a_replaced_home_ends_the_daemon_and_is_left_alone() {
     let mut scene = Scene::new();
     let mut client = Client::connect(&scene.host.socket()).unwrap();
     let (home, moved) = (scene.host.home().join(".hecate"), scene.host.home().join("moved"));

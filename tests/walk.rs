@@ -51,7 +51,7 @@ fn stored(host: &Host) -> bool {
 }
 
 #[test]
-fn a_registration_is_the_conventions_durable_before_it_is_answered_and_survives_a_kill() {
+fn a_registration_follows_the_convention_and_is_durable_before_its_response() {
     let host = Host::new();
     let _epmd = host.epmd();
     let daemon = host.daemon(&[]);
@@ -271,7 +271,7 @@ fn stopped_in_good_order(host: &Host, daemon: Daemon, epmd: &Epmd, plugin: &mut 
 }
 
 #[test]
-fn plugins_that_never_heard_of_each_other_are_introduced() {
+fn unconnected_plugins_are_introduced() {
     let (host, _epmd, daemon) = Host::running(&[]);
     let us = host.node("hecate");
     let mut trader = node(&host, "hecate_traderd");
@@ -311,7 +311,7 @@ fn plugins_that_never_heard_of_each_other_are_introduced() {
 }
 
 #[test]
-fn a_plugin_that_never_calls_is_announced_by_its_group() {
+fn a_plugin_that_never_registers_is_announced_by_its_group() {
     let (host, _epmd, _daemon) = Host::running(&[]);
     let mut plugin = node(&host, "hecate_under_another_name");
     assert_eq!(plugin.eval(r#"pg:join({hecate_plugin, <<"hecate-traderd">>}, self())"#), "ok");
@@ -327,7 +327,7 @@ fn a_plugin_that_never_calls_is_announced_by_its_group() {
 }
 
 #[test]
-fn a_node_that_only_a_peers_name_server_knows_is_dialled_too() {
+fn a_node_that_only_global_of_a_peer_knows_is_dialled() {
     let host = Host::new();
     let _epmd = host.epmd();
     let mut plugin = node(&host, "hecate_traderd");
@@ -345,7 +345,7 @@ fn a_node_that_only_a_peers_name_server_knows_is_dialled_too() {
 /// `{Group, Map}` for each event, once, in the order of the revisions, however often and in however many scopes a process
 /// has joined.
 #[test]
-fn whoever_joins_the_group_of_an_event_is_told_of_it_once() {
+fn each_process_in_the_group_of_an_event_gets_it_once() {
     let (host, _epmd, _daemon) = Host::running(&[("HECATE_PG_SCOPES", "pg,other")]);
     let mut listener = node(&host, "listener");
     let us = host.node("hecate");

@@ -108,7 +108,7 @@ pub const HANDSHAKES: usize = 256;
 pub const PEERS: usize = 4096;
 
 /// Batches of messages that wait for the node's task. Crossed by `tests/pressure.rs`,
-/// `a_flood_suspends_nobody_else_and_costs_bounded_memory`.
+/// `a_flood_suspends_no_other_peer_and_uses_bounded_memory`.
 pub const NODE_INBOX: usize = 256;
 
 /// Messages in one batch from a connection to the node's task. Crossed by
@@ -116,7 +116,7 @@ pub const NODE_INBOX: usize = 256;
 pub const MESSAGES: usize = 256;
 
 /// Events that the node's task handles, and signals that it collects, before it sends the signals.
-/// Crossed by `tests/pressure.rs`, `a_flood_suspends_nobody_else_and_costs_bounded_memory`.
+/// Crossed by `tests/pressure.rs`, `a_flood_suspends_no_other_peer_and_uses_bounded_memory`.
 pub const NODE_BATCH: usize = 1024;
 
 /// Work of the node's task for one peer before the others have their turn, in bytes of messages.
@@ -139,7 +139,7 @@ pub const CALL_ARGUMENTS: usize = 64 * 1024;
 pub const LARGE_READERS: usize = 2;
 
 /// Bytes of frames, to all peers together, that are collected before they are sent. Crossed by `tests/pressure.rs`,
-/// `who_asks_and_does_not_read_costs_bounded_memory_and_its_own_link`.
+/// `a_peer_that_calls_without_reading_uses_bounded_memory_and_loses_its_link`.
 pub const GATHERED: usize = 1024 * 1024;
 
 /// Names of unconnected nodes that are remembered. Crossed by
@@ -204,7 +204,7 @@ pub const GIVEN_WAY: u32 = 3;
 
 /// Simultaneous attempts to connect, counted separately for nodes of this host and of others.
 /// Further attempts wait. Crossed by `tests/handshake.rs`,
-/// `attempts_to_connect_wait_for_each_other`.
+/// `concurrent_attempts_to_connect_are_bounded`.
 pub const DIALS: usize = 32;
 
 /// Time to resolve a host. Crossed by `connect::resolve::tests::a_stuck_resolver_uses_bounded_time_and_threads`.
@@ -224,7 +224,7 @@ pub const CONNECT_TIME: Duration = Duration::from_secs(3);
 pub const ADDRESSES: usize = 4;
 
 /// Pause after a failure to accept a connection on the distribution port. Crossed by
-/// `tests/log.rs`, `without_descriptors_the_distribution_port_waits`.
+/// `tests/log.rs`, `the_distribution_port_pauses_without_free_descriptors`.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 // ---- Finding peers --------------------------------------------------------------------------
@@ -244,11 +244,11 @@ pub const SOCKET_HOLDERS: usize = 65_536;
 pub const EPMD_TIME: Duration = Duration::from_secs(2);
 
 /// Pause before a retry with an EPMD that did not answer or was lost, as in `erl_epmd`. Crossed by
-/// `tests/boot.rs`, `after_epmd_was_restarted_we_are_registered_as_who_we_were`.
+/// `tests/boot.rs`, `the_daemon_registers_as_the_same_node_after_a_restart_of_epmd`.
 pub const EPMD_RETRY: Duration = Duration::from_secs(2);
 
 /// Number of attempts to reach a system's `epmd` that was just started. Crossed by `tests/boot.rs`,
-/// `the_systems_epmd_is_started_where_none_answers`.
+/// `the_systems_epmd_is_started_if_none_answers`.
 pub const EPMD_START_TRIES: u32 = 40;
 /// Pause between these attempts. Crossed by the same.
 pub const EPMD_START_PAUSE: Duration = Duration::from_millis(50);
@@ -314,7 +314,7 @@ pub const COOKIE: usize = 255;
 
 /// The window in which log lines that outsiders can trigger are counted. At its end, the number of
 /// lines that were left out is logged. Crossed by
-/// `tests/log.rs`, `a_storm_on_the_distribution_port_is_a_line_and_a_sum`.
+/// `tests/log.rs`, `a_storm_on_the_distribution_port_logs_few_lines_and_a_count`.
 pub const LOG_WINDOW: Duration = Duration::from_secs(10);
 
 /// Log lines about connected and lost nodes in each window. Crossed by

@@ -42,7 +42,7 @@ pub const CLIENT_TIME: Duration = Duration::from_secs(10);
 pub const CLIENT_DIAGNOSIS: Duration = Duration::from_secs(30);
 
 /// Time for a whole diagnosis without the daemon. Crossed by `tests/diagnosis.rs`,
-/// `a_node_that_says_nothing_costs_the_independent_only_its_time`.
+/// `a_silent_node_delays_the_independent_mode_for_a_limited_time`.
 pub const INDEPENDENT_TIME: Duration = Duration::from_secs(15);
 
 /// Largest answer in bytes that a client reads. Crossed by `cli::support::client::tests::an_answer_is_bounded`.

@@ -11,7 +11,7 @@ fn text(bytes: &[u8]) -> String {
 }
 
 #[test]
-fn the_command_tells_people_and_scripts() {
+fn the_command_prints_for_people_and_for_scripts() {
     let (host, _epmd, _daemon) = Host::running(&[]);
     let unknown = host.node("unknown");
     let output = command(&host, &host.cookie, &[&unknown]);
@@ -37,7 +37,7 @@ fn the_command_tells_people_and_scripts() {
 }
 
 #[test]
-fn the_independent_asks_by_itself() {
+fn the_independent_mode_needs_no_daemon() {
     let host = Host::new();
     let epmd = host.epmd();
     let mut erl = host.erl("visitor@localhost");
@@ -73,7 +73,7 @@ fn the_independent_asks_by_itself() {
 }
 
 #[test]
-fn the_independent_asks_a_daemon_and_tells_of_a_port_that_nobody_has() {
+fn the_independent_mode_diagnoses_a_daemon_and_an_unused_port() {
     let host = Host::new();
     let epmd = host.epmd();
     let daemon = host.daemon(&[("HECATE_HOSTNAME", "localhost")]);
@@ -94,7 +94,7 @@ fn the_independent_asks_a_daemon_and_tells_of_a_port_that_nobody_has() {
 }
 
 #[test]
-fn a_node_that_says_nothing_costs_the_independent_only_its_time() {
+fn a_silent_node_delays_the_independent_mode_for_a_limited_time() {
     let host = Host::new();
     let epmd = host.epmd();
     let (_listener, port) = listener();

@@ -50,7 +50,7 @@ async fn challenged(thief: &Thief, port: u16) -> (TcpStream, u32) {
 }
 
 /// Answers a challenge with the daemon's own answer to it, if there is one, over both connections.
-async fn use_the_answer(dialled: &mut TcpStream, back: &mut TcpStream) {
+async fn replay_answers(dialled: &mut TcpStream, back: &mut TcpStream) {
     if let Some(answer) = receive(dialled).await {
         // r, the daemon's challenge, its answer to ours. Returned as it is, it proves and
         // challenges in turn.
@@ -72,7 +72,7 @@ async fn our_own_challenge_is_not_answered_to_a_node_that_we_dial() {
     // It uses another name, because the daemon ends an attempt to connect to a node that dials it.
     let (mut back, challenge) = challenged(&accomplice, port).await;
     send(&mut dialled, &thief.name_packet(Some(challenge))).await;
-    use_the_answer(&mut dialled, &mut back).await;
+    replay_answers(&mut dialled, &mut back).await;
     daemon.logs(&["WARN", &thief.name, "our own challenge back"]);
     // Its other connection has ended meanwhile, but the challenge is still ours.
     drop(back);
@@ -117,7 +117,7 @@ async fn our_own_challenge_is_not_answered_after_alive() {
     assert_eq!(receive(&mut dialled).await.unwrap(), b"strue");
     let (mut back, challenge) = challenged(&accomplice, port).await;
     send(&mut dialled, &thief.name_packet(Some(challenge))).await;
-    use_the_answer(&mut dialled, &mut back).await;
+    replay_answers(&mut dialled, &mut back).await;
     daemon.logs(&["WARN", &thief.name, "our own challenge back"]);
 }
 
@@ -136,7 +136,7 @@ async fn a_diagnosis_does_not_answer_a_challenge_of_our_node() {
     send(&mut sounded, &thief.name_packet(Some(1))).await;
     let mut trial = thief.is_dialled().await;
     send(&mut trial, &thief.name_packet(Some(challenge))).await;
-    use_the_answer(&mut trial, &mut back).await;
+    replay_answers(&mut trial, &mut back).await;
     assert_eq!(diagnosis.await.unwrap().body["code"], "challenge_reflected");
     assert!(daemon.log_lines(&["node up"]).is_empty(), "not for a moment");
 }

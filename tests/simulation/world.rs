@@ -288,10 +288,10 @@ impl World {
     fn find(&mut self, at: usize, decide: impl FnOnce(&mut super::node::Finder, Instant, &mut Wanted)) {
         let (mut wanted, now) = (Wanted::default(), self.instant());
         decide(&mut self.nodes[at].finder, now, &mut wanted);
-        self.do_what_is(wanted, at);
+        self.carry_out_wanted(wanted, at);
     }
 
-    fn do_what_is(&mut self, wanted: Wanted, at: usize) {
+    fn carry_out_wanted(&mut self, wanted: Wanted, at: usize) {
         for name in wanted.dial {
             if self.nodes[at].machine.is_connected(&name) {
                 self.dialled(at, name);
@@ -426,7 +426,7 @@ impl World {
         let (mut wanted, now) = (Wanted::default(), self.instant());
         let connected = self.nodes[at].machine.is_connected(&name);
         self.nodes[at].finder.dialled(now, name, connected, &mut wanted);
-        self.do_what_is(wanted, at);
+        self.carry_out_wanted(wanted, at);
     }
 
     fn up(&mut self, link: usize, end: usize, replacing: bool) {

@@ -24,7 +24,7 @@ fn problem(host: &Host) -> (String, String, String) {
 }
 
 #[test]
-fn a_home_where_only_our_own_namespace_is_ours_is_told_at_the_start() {
+fn a_home_where_only_the_daemons_namespace_is_writable_is_reported() {
     let host = shared_host();
     let home = host.namespace("");
     directory(&home, 0, 0o755);
@@ -63,7 +63,7 @@ fn a_home_where_only_our_own_namespace_is_ours_is_told_at_the_start() {
 }
 
 #[test]
-fn a_namespace_of_our_own_that_is_somebody_elses_is_refused() {
+fn a_daemons_namespace_of_another_user_is_refused() {
     // Home, and our namespace in it.
     for (home, own, missing) in
         [(0o755, None, "hecate-daemon"), (0o755, Some(0o755), "hecate-daemon/sqlite"), (0o700, None, "")]
@@ -81,7 +81,7 @@ fn a_namespace_of_our_own_that_is_somebody_elses_is_refused() {
 }
 
 #[test]
-fn a_home_that_may_not_be_written_is_found_with_the_configuration() {
+fn an_unwritable_home_without_configuration_is_refused() {
     let host = shared_host();
     let by = [program("setpriv"), "--reuid=61000".into(), "--regid=61000".into(), "--clear-groups".into()];
     let copy = host.home().join("hecate-daemon");
@@ -94,7 +94,7 @@ fn a_home_that_may_not_be_written_is_found_with_the_configuration() {
 }
 
 #[test]
-fn a_database_that_may_not_be_read_is_set_aside() {
+fn an_unreadable_database_is_set_aside() {
     let host = shared_host();
     directory(&host.namespace(""), STRANGER, 0o700);
     let daemon = as_stranger(&host);
@@ -165,7 +165,7 @@ fn with_mounts(host: &Host, commands: &str) -> Daemon {
 }
 
 #[test]
-fn a_home_of_which_only_our_own_namespace_is_mounted_is_told_at_the_start() {
+fn a_home_where_only_the_daemons_namespace_is_mounted_is_reported() {
     let host = shared_host();
     std::fs::create_dir_all(host.namespace("hecate-daemon")).unwrap();
     let daemon = with_mounts(&host, "$MOUNT --bind $OWN $OWN");
@@ -178,7 +178,7 @@ fn a_home_of_which_only_our_own_namespace_is_mounted_is_told_at_the_start() {
 }
 
 #[test]
-fn a_read_only_home_is_told_at_the_start() {
+fn a_read_only_home_is_reported() {
     let host = shared_host();
     std::fs::create_dir_all(host.namespace("hecate-daemon")).unwrap();
     let read_only =
@@ -218,7 +218,7 @@ impl Drop for Mounted {
 }
 
 #[test]
-fn a_purge_stops_at_what_is_mounted_in_a_namespace() {
+fn a_purge_stops_at_mount_points() {
     let host = shared_host();
     let daemon = host.daemon(&[]);
     daemon.ready();

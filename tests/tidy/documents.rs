@@ -121,7 +121,7 @@ fn fault(root: &Path, documents: &BTreeMap<PathBuf, Document>, from: &Path, link
 }
 
 #[test]
-fn each_internal_link_leads_somewhere() {
+fn each_internal_link_has_a_target() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let documents: BTreeMap<PathBuf, Document> = documents(root)
         .into_iter()
