@@ -17,7 +17,8 @@ pub const TERM_DEPTH: usize = 512;
 /// `etf::tests::bounds::the_number_of_elements_is_bounded`.
 pub const TERM_NODES: usize = 1 << 20;
 
-/// Maximum number of atoms in one table: at most 17 MiB, because an atom has at most 1,020 bytes.
+/// Maximum number of atoms in one table, which then takes at most 17 MiB, because an atom has at
+/// most 1,020 bytes.
 /// Crossed by `etf::tests::bounds::a_full_table_still_decodes`.
 pub const ATOMS: usize = 16 * 1024;
 
@@ -31,8 +32,8 @@ pub const REFERENCE_WORDS: usize = 5;
 
 // ---- Distribution ---------------------------------------------------------------------------
 
-/// Maximum size of a frame from a peer in bytes, and of its message in fragments: 64 MiB of data
-/// and 64 KiB for what surrounds it. Crossed by
+/// Maximum size of a frame from a peer in bytes, and of a message in fragments: 64 MiB for the
+/// payload and 64 KiB for the control message and the header. Crossed by
 /// `dist::framing::tests::a_frame_over_the_limit_is_refused_before_it_arrives` and
 /// `dist::header::tests::a_message_is_bounded`.
 pub const FRAME: usize = 64 * 1024 * 1024 + 64 * 1024;
@@ -52,8 +53,8 @@ pub const FRAGMENTED_BYTES: usize = 3 * FRAME;
 /// `dist::setup::tests::a_large_handshake_packet_is_refused_unread`.
 pub const HANDSHAKE_PACKET: usize = 1024;
 
-/// Maximum length of a node name in bytes, because Erlang has it as an atom. Crossed by
-/// `dist::handshake::tests::invalid_and_long_names_are_refused` and
+/// Maximum length of a node name in bytes, which is that of an atom of ASCII characters.
+/// Crossed by `dist::handshake::tests::invalid_and_long_names_are_refused` and
 /// `name::tests::node_names_have_two_parts`.
 pub const NODE_NAME: usize = 255;
 
@@ -80,9 +81,9 @@ pub const SENT_UNCOPIED: usize = 32 * 1024;
 /// `dist::challenges::tests::an_outstanding_challenge_is_never_forgotten_and_ended_ones_are_bounded`.
 pub const CHALLENGES_ENDED: usize = 1024;
 
-/// Default limit of the memory for all peers in bytes, see `dist::budget`.
-/// More closes the largest connection of the host that holds the most. Crossed by
-/// `tests/budget.rs`, `unfinished_frames_of_many_peers_stay_within_the_budget`.
+/// Default limit of the memory for all peers in bytes, see `dist::budget`. Beyond that, the largest
+/// connection of the host that holds the most is closed.
+/// Crossed by `tests/budget.rs`, `unfinished_frames_of_many_peers_stay_within_the_budget`.
 pub const PEER_BYTES: usize = 256 * 1024 * 1024;
 
 /// Smallest budget that can be configured, in MiB: a message of the largest size, its copy with
@@ -150,21 +151,23 @@ pub const KNOWN_NODES: usize = 4096;
 /// `node::machine::tests::monitors_and_links_of_a_peer_are_bounded`.
 pub const TIES: usize = 100_000;
 
-/// Members that the scope of one peer may have, over all its groups; 64 bytes of a group's encoding
-/// count as one more. Crossed by `node::services::pg::tests::cost::too_many_members_are_refused`.
+/// Members of the scope of one peer, over all its groups. Every 64 bytes of a group's encoding
+/// count as one more member.
+/// Crossed by `node::services::pg::tests::cost::too_many_members_are_refused`.
 pub const PG_MEMBERS: usize = 1_000_000;
 
-/// Failed look-ups of members for each process and each group that a `leave` names. More closes the
-/// connection. A scope of OTP names several processes or several groups, never both, and so fails
-/// at most once for each. Crossed by
-/// `node::services::pg::tests::cost::a_leave_of_strangers_from_many_groups_is_refused`.
+/// Failed look-ups of members for each process and each group that a `leave` names. Beyond that,
+/// the connection is closed. A scope of OTP names several processes or several groups, but never
+/// both, so at most one look-up fails for each.
+/// Crossed by `node::services::pg::tests::cost::a_leave_of_strangers_from_many_groups_is_refused`.
 pub const PG_STRANGERS: usize = 16;
 
 /// Processes of one peer that receive an event, in each scope. Further members do not receive it.
 /// Crossed by `node::machine::tests::an_event_goes_to_a_bounded_number_of_processes_of_a_peer`.
 pub const PG_RECEIVERS: usize = 1024;
 
-/// Largest group in bytes, as a peer encodes it: the members of a larger one are not kept.
+/// Maximum size of a group in bytes, as a peer encodes it. The members of a larger group are not
+/// kept.
 /// Crossed by `node::services::pg::tests::cost::a_group_that_is_too_large_is_not_kept`.
 pub const PG_GROUP: usize = 64 * 1024;
 
@@ -172,7 +175,8 @@ pub const PG_GROUP: usize = 64 * 1024;
 /// `node::services::pg::tests::cost::a_peer_announces_only_so_many`.
 pub const PG_ANNOUNCED: usize = 16 * 1024;
 
-/// Announcements of all peers in one scope that are shown: each change goes through all of them.
+/// Announcements of all peers in one scope that are shown. The number is bounded because each
+/// change goes through all of them.
 /// Crossed by `node::services::pg::tests::cost::peers_that_announce_the_most_hide_no_others`.
 pub const PG_ANNOUNCED_BY_ALL: usize = 2 * PG_ANNOUNCED;
 
@@ -306,8 +310,8 @@ pub const EPMD_KEEPALIVE_PROBES: u32 = 3;
 /// `epmd::client::tests::freeing_a_name_waits_a_bounded_time_for_epmd`.
 pub const EPMD_UNREGISTER: Duration = Duration::from_millis(200);
 
-/// Maximum length of a cookie in bytes, because it is an atom. Crossed by
-/// `config::cookie::tests::contents`.
+/// Maximum length of a cookie in bytes, which is that of an atom of ASCII characters.
+/// Crossed by `config::cookie::tests::contents`.
 pub const COOKIE: usize = 255;
 
 // ---- Log ------------------------------------------------------------------------------------

@@ -136,8 +136,8 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// Reads the host of a node that requests a name (`is_name_ok/2` for `dynamic`). Returns a name on
-/// this host that is as long as the name that the node will get.
+/// Reads the host of a node that requests a name (`is_name_ok/2` for `dynamic`). Returns a
+/// placeholder name on that host, of the same length as the name that the node will get.
 fn host_name(bytes: &[u8]) -> Result<NodeName, HandshakeError> {
     let host = str::from_utf8(bytes).map_err(|_| HandshakeError::BadName)?;
     NodeName::new(&given_names::short_name(0), host).map_err(|_| HandshakeError::BadName)
@@ -163,7 +163,7 @@ pub(super) fn name_message(name: &str, creation: u32, flags: Flags, challenge: O
     packet
 }
 
-/// What both chains carry on from the packet in which the peer names itself.
+/// The peer's identity, which both chains keep from its name message.
 #[derive(Debug)]
 struct PeerIdentity {
     name: NodeName,
@@ -216,8 +216,8 @@ pub fn dial(local: &Identity, dialled: NodeName) -> (AwaitStatus, Vec<u8>) {
     (AwaitStatus { dialled }, name_message(&local.name, local.creation, local.flags, None))
 }
 
-/// Returns the answer to `alive`. `still_wanted` is true if this node has no such connection any
-/// more.
+/// Returns the answer to `alive`. `still_wanted` is true if this node no longer has the older
+/// connection.
 #[must_use]
 pub(crate) fn alive_reply(still_wanted: bool) -> &'static [u8] {
     if still_wanted { b"strue" } else { b"sfalse" }

@@ -34,8 +34,7 @@ const EXPANDED: usize = 16 * 1024;
 /// Entries of an atom cache: 8 segments of 256.
 const CACHE: usize = 2048;
 
-/// A frame whose header is malformed, or a fragment out of order. The peer is at fault, and the
-/// connection ends.
+/// A malformed header or a fragment out of order. The peer is at fault, and the connection ends.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HeaderError {
     /// The frame has no header.
@@ -44,7 +43,7 @@ pub enum HeaderError {
     /// Fragments were not negotiated.
     #[error("the peer sent a fragment, but fragments were not agreed upon")]
     NotAgreed,
-    /// The frame ends before its header does.
+    /// The frame ends within its header.
     #[error("the peer sent a frame that ends within its distribution header")]
     Truncated,
     /// A reference to an empty entry of the cache.
