@@ -93,16 +93,19 @@ fn daemon_of(port: u16) -> Option<rustix::process::Pid> {
         .find_map(rustix::process::Pid::from_raw)
 }
 
+/// Stops the EPMD at a port. One that the daemon started is not a child of the test. It agrees to
+/// stop because no node is registered any more.
+struct Stop(u16);
+
+impl Drop for Stop {
+    fn drop(&mut self) {
+        let mut kill = Command::new("epmd");
+        let _ = kill.args(["-port", &self.0.to_string(), "-kill"]).output();
+    }
+}
+
 #[test]
 fn the_systems_epmd_is_started_if_none_answers() {
-    /// What the daemon has started is not our child: it is asked to end, which it does as it knows no node any more.
-    struct Stop(u16);
-    impl Drop for Stop {
-        fn drop(&mut self) {
-            let mut kill = Command::new("epmd");
-            let _ = kill.args(["-port", &self.0.to_string(), "-kill"]).output();
-        }
-    }
     let host = Host::new();
     let _stop = Stop(host.epmd_port);
     let path = std::env::var("PATH").unwrap();
@@ -113,13 +116,45 @@ fn the_systems_epmd_is_started_if_none_answers() {
     let started = daemon_of(host.epmd_port).expect("an epmd runs");
     rustix::process::kill_process(started, rustix::process::Signal::KILL).unwrap();
     daemon.logs(&["registered with EPMD again"]);
-    assert_eq!(daemon.log_lines(&["the system's epmd was started"]).len(), 2, "{}", daemon.log());
+    assert_eq!(daemon.log_lines(&["started the system's epmd"]).len(), 2, "{}", daemon.log());
     connects(&host, "visitor");
     assert_eq!(daemon.terminate().0.code(), Some(0));
     wait_for("the started EPMD outlives us, and our name doesn't", || {
         !epmd::names(host.epmd_port).contains_key("hecate")
     });
     assert!(TcpStream::connect((Ipv4Addr::LOCALHOST, host.epmd_port)).is_ok());
+}
+
+#[test]
+fn the_systems_epmd_listens_on_the_configured_addresses() {
+    // Each `127.0.0.N` accepts connections if the program listens on it or on all addresses.
+    let cases = [
+        (None, None, [true, true, true]),
+        (Some("127.0.0.2"), None, [true, true, false]),
+        (None, Some("127.0.0.3"), [true, false, true]),
+        (Some("127.0.0.2, 127.0.0.1,::1"), Some("0.0.0.0"), [true, true, false]),
+        (Some("0.0.0.0"), None, [true, true, true]),
+    ];
+    for (variable, key, expected) in cases {
+        let host = Host::new();
+        let _stop = Stop(host.epmd_port);
+        let mut environment = vec![("PATH", std::env::var("PATH").unwrap())];
+        environment.extend(variable.map(|addresses| ("ERL_EPMD_ADDRESS", addresses.to_owned())));
+        if let Some(addresses) = key {
+            let file = host.home().join("sys.config");
+            std::fs::write(&file, format!("[{{hecate, [{{epmd_address, \"{addresses}\"}}]}}].")).unwrap();
+            environment.push(("HECATE_CONFIG", file.to_str().unwrap().to_owned()));
+        }
+        let environment: Vec<(&str, &str)> = environment.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let daemon = host.daemon(&environment);
+        daemon.logs(&["started the system's epmd"]);
+        joined(&host, &host.node("hecate"));
+        let accepts =
+            [1, 2, 3].map(|last| TcpStream::connect((Ipv4Addr::new(127, 0, 0, last), host.epmd_port)).is_ok());
+        assert_eq!(accepts, expected, "{environment:?}");
+        assert_eq!(daemon.terminate().0.code(), Some(0));
+        wait_for("the name is free", || !epmd::names(host.epmd_port).contains_key("hecate"));
+    }
 }
 
 #[test]

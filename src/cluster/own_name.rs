@@ -68,23 +68,17 @@ pub struct Epmd {
 }
 
 impl Epmd {
-    /// Returns the EPMD at `epmd_port`, for a node that listens on the port of `listener`. If we must
-    /// serve one, it serves `addresses` (`ERL_EPMD_ADDRESS`) and loopback; without any, the addresses
-    /// on which the node listens.
+    /// Returns the EPMD at `epmd_port`, for a node that listens on the port of `listener`. An EPMD that
+    /// we start or serve listens on `addresses` (`ERL_EPMD_ADDRESS`) and on loopback. Without
+    /// addresses, the system's listens on all, and ours on those of `listener`.
     ///
     /// # Errors
     /// The address of the listener cannot be read.
-    pub fn new(
-        epmd_port: u16,
-        listener: &TcpListener,
-        hidden: bool,
-        mut addresses: Vec<IpAddr>,
-    ) -> std::io::Result<Self> {
-        if addresses.is_empty() {
-            addresses = registrar::default_addresses(listener)?;
-        }
+    pub fn new(epmd_port: u16, listener: &TcpListener, hidden: bool, addresses: Vec<IpAddr>) -> std::io::Result<Self> {
         let registrar = Registrar::new(epmd_port, listener.local_addr()?.port(), hidden);
-        let registrar = registrar.starting_system_epmd().serving_epmd(addresses);
+        let registrar = registrar.starting_system_epmd(addresses.clone());
+        let serve_on = if addresses.is_empty() { registrar::default_addresses(listener)? } else { addresses };
+        let registrar = registrar.serving_epmd(serve_on);
         Ok(Self { registrar, owners: Arc::default() })
     }
 

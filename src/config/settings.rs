@@ -203,8 +203,8 @@ pub const EPMD_ADDRESS: Setting = Setting {
     env: &["ERL_EPMD_ADDRESS"],
     key: Some("epmd_address"),
     value: "ADDRESS,...",
-    help: "Addresses of the built-in EPMD [default: all]",
-    details: "Used if the daemon serves EPMD itself, which always listens on loopback too",
+    help: "Addresses of EPMD if the daemon starts it [default: all]",
+    details: "Always includes loopback. The built-in EPMD defaults to the address of --listen",
     ..PLAIN
 };
 /// The distribution port.

@@ -5,7 +5,7 @@
 //! exchange, and a size limit for each answer.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::process::Stdio;
 
 use erl_dist::epmd::{EpmdClient, EpmdError, NodeEntry};
@@ -138,14 +138,21 @@ pub async fn register(epmd: SocketAddr, short_name: &str, port: u16, hidden: boo
 }
 
 /// Starts the system's EPMD on a host without one, as `erl` does. It keeps running when this
-/// process ends.
+/// process ends. It listens at `port` of these addresses and of loopback. Without addresses, or with
+/// an unspecified one, it listens on all addresses.
 ///
 /// # Errors
 /// `epmd` is not in the `PATH`, or cannot be started.
-pub(crate) async fn start_system_epmd(port: u16) -> io::Result<()> {
+pub(crate) async fn start_system_epmd(addresses: &[IpAddr], port: u16) -> io::Result<()> {
     let mut command = tokio::process::Command::new("epmd");
+    // `epmd` adds loopback to each list, and so cannot bind `0.0.0.0` or `::` from a list.
+    if !addresses.is_empty() && !addresses.iter().any(IpAddr::is_unspecified) {
+        let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+        command.args(["-address", &addresses.join(",")]);
+    }
     command
         .args(["-daemon", "-port", &port.to_string()])
+        .env_remove("ERL_EPMD_ADDRESS")
         // Only this process may send messages to the service manager.
         .env_remove("NOTIFY_SOCKET")
         .stdin(Stdio::null())

@@ -21,8 +21,8 @@ pub struct Registrar {
     /// The distribution port of the node.
     port: u16,
     hidden: bool,
-    /// Whether to start the system's `epmd` if no EPMD answers.
-    starts_system: bool,
+    /// The addresses on which the system's `epmd` listens if it is started because no EPMD answers.
+    start_on: Option<Vec<IpAddr>>,
     /// Whether the system's `epmd` was started since an EPMD last answered.
     has_started: bool,
     /// The addresses on which to serve EPMD if none answers and none was started.
@@ -36,13 +36,14 @@ impl Registrar {
     #[must_use]
     pub fn new(epmd_port: u16, port: u16, hidden: bool) -> Self {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, epmd_port));
-        Self { address, port, hidden, starts_system: false, has_started: false, serve_on: None, server: None }
+        Self { address, port, hidden, start_on: None, has_started: false, serve_on: None, server: None }
     }
 
-    /// Starts the system's `epmd` if no EPMD answers.
+    /// Starts the system's `epmd` if no EPMD answers. It listens on these addresses and on loopback.
+    /// An empty list means all addresses of this host.
     #[must_use]
-    pub fn starting_system_epmd(mut self) -> Self {
-        self.starts_system = true;
+    pub fn starting_system_epmd(mut self, addresses: Vec<IpAddr>) -> Self {
+        self.start_on = Some(addresses);
         self
     }
 
@@ -75,8 +76,8 @@ impl Registrar {
         if is_unreachable(&result) {
             // If the `epmd` that was started has ended, it is not started again until an EPMD
             // answers.
-            let starts = self.starts_system && !std::mem::replace(&mut self.has_started, true);
-            if !starts || !self.start_system(&mut result, short_name).await {
+            let had_started = std::mem::replace(&mut self.has_started, true);
+            if had_started || !self.start_system(&mut result, short_name).await {
                 // Erlang may be installed later, so the next registration tries again.
                 self.has_started = false;
                 self.serve(&mut result, short_name).await;
@@ -94,7 +95,8 @@ impl Registrar {
 
     /// Returns whether there is an `epmd` to start.
     async fn start_system(&self, result: &mut Result<Registration, Error>, short_name: &str) -> bool {
-        if let Err(e) = client::start_system_epmd(self.address.port()).await {
+        let Some(addresses) = &self.start_on else { return false };
+        if let Err(e) = client::start_system_epmd(addresses, self.address.port()).await {
             debug!("no EPMD answers, and the system's epmd cannot be started: {e}");
             return false;
         }
