@@ -144,7 +144,7 @@ pub const LARGE_READERS: usize = 2;
 pub const GATHERED: usize = 1024 * 1024;
 
 /// Names of unconnected nodes that are remembered. Crossed by
-/// `node::machine::tests::the_nodes_that_a_peer_knows_are_remembered_up_to_a_bound`.
+/// `node::machine::tests::the_nodes_that_peers_know_are_bounded`.
 pub const KNOWN_NODES: usize = 4096;
 
 /// Monitors and links from one peer to processes of this node. Crossed by
@@ -163,7 +163,7 @@ pub const PG_MEMBERS: usize = 1_000_000;
 pub const PG_STRANGERS: usize = 16;
 
 /// Processes of one peer that receive an event, in each scope. Further members do not receive it.
-/// Crossed by `node::machine::tests::an_event_goes_to_a_bounded_number_of_processes_of_a_peer`.
+/// Crossed by `node::machine::tests::a_published_message_goes_to_a_bounded_number_of_processes_of_a_peer`.
 pub const PG_RECEIVERS: usize = 1024;
 
 /// Maximum size of a group in bytes, as a peer encodes it. The members of a larger group are not
@@ -181,17 +181,17 @@ pub const PG_ANNOUNCED: usize = 16 * 1024;
 pub const PG_ANNOUNCED_BY_ALL: usize = 2 * PG_ANNOUNCED;
 
 /// Interval at which a hidden node looks for new scopes of its peers. Crossed by
-/// `node::machine::tests::a_hidden_node_looks_again_for_scopes_that_it_does_not_know`.
+/// `node::machine::tests::a_hidden_node_discovers_unknown_scopes_again`.
 pub const PG_POLL: Duration = Duration::from_secs(2);
 
-/// Calls to peers that may wait for their results. Crossed by `node::machine::tests::calls_end_with_a_result_a_refusal_a_lost_link_or_their_time`.
+/// Calls to peers that may wait for their results. Crossed by `node::machine::tests::a_call_ends_with_a_result_a_refusal_a_lost_connection_or_a_timeout`.
 pub const CALLS: usize = 1024;
 
-/// Time for the result of a call to a peer. Crossed by `node::machine::tests::calls_end_with_a_result_a_refusal_a_lost_link_or_their_time`.
+/// Time for the result of a call to a peer. Crossed by `node::machine::tests::a_call_ends_with_a_result_a_refusal_a_lost_connection_or_a_timeout`.
 pub const CALL_TIME: Duration = Duration::from_secs(5);
 
 /// Calls of peers that may wait for our answers; more are refused at once. Crossed by
-/// `node::machine::tests::served::calls_that_wait_are_bounded`.
+/// `node::machine::tests::served::waiting_calls_of_peers_are_bounded`.
 pub const SERVED: usize = 1024;
 
 /// Links, or monitors, of one process that `erlang:process_info` shows. Crossed by

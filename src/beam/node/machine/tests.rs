@@ -1,5 +1,5 @@
-//! One machine with the effects of each input: connections, signals and calls. Time stands still unless
-//! a test moves it. The modules below reuse the machine and its helpers.
+//! Tests of one machine: connections, signals and calls. Only tests advance the time. The
+//! submodules reuse the machine and its helpers.
 
 use std::time::Duration;
 
@@ -18,10 +18,10 @@ use super::*;
 use crate::dist::flags;
 use crate::name::node;
 
-struct Answering;
+struct Echo;
 
-impl Behaviour for Answering {
-    /// What is called `later` is answered later.
+impl Behaviour for Echo {
+    /// Answers `later` later, and other requests at once.
     fn call(&mut self, request: &Raw, _caller: &Caller, atoms: &mut Atoms) -> Answer {
         match request.term(atoms).expect("a term") {
             later if later == Term::atom("later") => Answer::Later,
@@ -34,7 +34,7 @@ impl Behaviour for Answering {
     }
 }
 
-/// `m:f/1` gives its argument, `m:later/0` its answer later.
+/// Has `m:f/1`, which returns its argument, and `m:later/0`, which is answered later.
 struct OneModule;
 
 impl Functions for OneModule {
@@ -73,7 +73,7 @@ fn peer(name: &str) -> Established {
     Established { name: node(name), creation: 1, flags: flags::ours(false), published: true }
 }
 
-/// One machine with the effects of each input.
+/// A machine whose effects are returned to the test.
 struct Alone {
     machine: Machine,
     now: Now,
@@ -94,21 +94,21 @@ impl Alone {
         self.run(NodeInput::LinkUp { link: LinkId(link), peer: peer(name), origin: Origin::Accepted })
     }
 
-    fn tell(&mut self, link: u64, control: Control, message: Option<&Term>) -> Vec<NodeEffect> {
+    fn receive(&mut self, link: u64, control: Control, message: Option<&Term>) -> Vec<NodeEffect> {
         let payload = message.map(|message| Raw::encode(message).bytes().clone());
         self.run(NodeInput::Messages(LinkId(link), vec![(control, payload)]))
     }
 
     fn spawn(&mut self, groups: Vec<Term>) -> Pid {
-        let out = self.run(NodeInput::Spawn { name: None, behaviour: Box::new(Answering), groups, token: 1 });
+        let out = self.run(NodeInput::Spawn { name: None, behaviour: Box::new(Echo), groups, token: 1 });
         match out.last() {
-            Some(NodeEffect::Spawned(1, id)) => self.machine.processes.pid(*id).expect("it lives").clone(),
+            Some(NodeEffect::Spawned(1, id)) => self.machine.processes.pid(*id).expect("the process is alive").clone(),
             other => panic!("{other:?}"),
         }
     }
 
     fn exit(&mut self, pid: &Pid) -> Vec<NodeEffect> {
-        let id = self.machine.processes.get(&Proc::Pid(pid.clone())).expect("it lives").id;
+        let id = self.machine.processes.get(&Proc::Pid(pid.clone())).expect("the process is alive").id;
         self.run(NodeInput::Exit(id, "shutdown"))
     }
 }
@@ -135,7 +135,7 @@ fn term(message: &Iovec) -> Term {
     Reader::new(&bytes.into(), &mut Atoms::new()).term().unwrap()
 }
 
-/// The one message that is sent, to process 7 of `p@h`.
+/// Returns the message in the only effect, which sends it to process 7 of `p@h`.
 fn message(effects: &[NodeEffect]) -> Term {
     match effects {
         [NodeEffect::Signal(_, Control::Send { to, .. }, Some(message))] if *to == foreign("p@h", 7) => term(message),
@@ -164,45 +164,48 @@ impl From<&str> for PeerReason {
 }
 
 #[test]
-fn simultaneous_connects_are_decided_alike_on_both_sides() {
+fn both_sides_continue_the_same_attempt_when_two_cross() {
     let mut alone = Alone::new();
     assert_eq!(alone.machine.accept_status(&node("a@h")), Status::Ok);
     assert_eq!(alone.machine.accept_status(&node("m@h")), Status::NotAllowed, "our own name");
     for name in ["a@h", "z@h"] {
         assert_eq!(alone.run(NodeInput::Connect(node(name))), [NodeEffect::Dial(node(name))]);
-        assert_eq!(alone.run(NodeInput::Connect(node(name))), [], "it is under way");
+        assert_eq!(alone.run(NodeInput::Connect(node(name))), [], "an attempt is under way");
     }
-    // The greater name's own attempt goes on: ours against a's, z's against ours.
+    // The attempt of the greater name continues: ours rather than a's, and z's rather than ours.
     assert_eq!(alone.machine.accept_status(&node("a@h")), Status::Nok);
     assert_eq!(alone.machine.accept_status(&node("z@h")), Status::OkSimultaneous);
     assert!(alone.machine.still_wanted(&node("a@h")));
     alone.up(1, "a@h");
     assert_eq!(alone.machine.accept_status(&node("a@h")), Status::Alive);
-    assert!(!alone.machine.still_wanted(&node("a@h")), "a connection has come about meanwhile");
+    assert!(!alone.machine.still_wanted(&node("a@h")), "the peer is connected");
     alone.run(NodeInput::DialEnded("z@h".parse().unwrap()));
     assert_eq!(alone.machine.accept_status(&node("z@h")), Status::Ok);
 }
 
 #[test]
-fn a_newer_connection_of_a_name_replaces_the_older() {
+fn a_newer_connection_replaces_the_older_one_of_the_same_name() {
     let mut alone = Alone::new();
     alone.up(1, "p@h");
     let pid = alone.spawn(vec![]);
-    alone.tell(1, monitor(Proc::Pid(pid.clone()), 1), None);
+    alone.receive(1, monitor(Proc::Pid(pid.clone()), 1), None);
     assert!(closes(&alone.up(2, "p@h"), 1));
     assert_eq!(alone.machine.view().peers["p@h"].connection, 2);
     let out = alone.run(NodeInput::LinkDown { link: LinkId(1), reason: "late".into(), by_peer: false });
-    assert_eq!(out, [], "the end of the replaced one is no news");
+    assert_eq!(out, [], "the end of the replaced connection changes nothing");
     assert!(alone.machine.view().peers["p@h"].is_up());
     let out = alone.exit(&pid);
-    assert!(!signals(&out).iter().any(|c| matches!(c, Control::MonitorExit { .. })), "the monitor went with its link");
+    assert!(
+        !signals(&out).iter().any(|c| matches!(c, Control::MonitorExit { .. })),
+        "the monitor ended with its connection"
+    );
 }
 
 #[test]
-fn a_published_peer_is_greeted_and_a_hidden_one_is_not() {
+fn only_published_peers_get_in_sync_and_discover() {
     let mut alone = Alone::new();
-    let greeted = alone.up(1, "p@h");
-    let names: Vec<&str> = signals(&greeted)
+    let sent = alone.up(1, "p@h");
+    let names: Vec<&str> = signals(&sent)
         .into_iter()
         .map(|control| match control {
             Control::SendName { to, .. } => to.as_str(),
@@ -215,12 +218,12 @@ fn a_published_peer_is_greeted_and_a_hidden_one_is_not() {
 }
 
 #[test]
-fn a_hidden_node_looks_again_for_scopes_that_it_does_not_know() {
+fn a_hidden_node_discovers_unknown_scopes_again() {
     let mut alone = Alone::new();
     alone.machine.hidden = true;
     let discovers = |effects: &[NodeEffect]| -> usize {
         let to_scope = |c: &&Control| matches!(c, Control::SendName { to, .. } if *to == "pg");
-        assert!(signals(effects).iter().all(to_scope), "global is told nothing");
+        assert!(signals(effects).iter().all(to_scope), "global gets no message");
         effects.len()
     };
     assert_eq!(discovers(&alone.up(1, "p@h")), 1);
@@ -228,11 +231,14 @@ fn a_hidden_node_looks_again_for_scopes_that_it_does_not_know() {
     assert_eq!(alone.machine.next_deadline(), Some(alone.now.instant + limits::PG_POLL));
     let discover = Term::tuple([Term::atom("discover"), Term::Pid(foreign("p@h", 7))]);
     let to = Control::SendName { from: foreign("p@h", 7), to: Atom::literal("pg") };
-    alone.tell(1, to, Some(&discover));
+    alone.receive(1, to, Some(&discover));
     alone.now.instant += limits::PG_POLL;
     let out = alone.run(NodeInput::Tick);
-    assert!(matches!(out.as_slice(), [NodeEffect::Signal(LinkId(2), ..)]), "only who has not answered: {out:?}");
-    assert_eq!(discovers(&alone.run(NodeInput::Tick)), 0, "not before its time");
+    assert!(
+        matches!(out.as_slice(), [NodeEffect::Signal(LinkId(2), ..)]),
+        "only the unknown scope is discovered: {out:?}"
+    );
+    assert_eq!(discovers(&alone.run(NodeInput::Tick)), 0, "not before the deadline");
     for link in [1, 2] {
         alone.run(NodeInput::LinkDown { link: LinkId(link), reason: "gone".into(), by_peer: false });
     }
@@ -242,72 +248,72 @@ fn a_hidden_node_looks_again_for_scopes_that_it_does_not_know() {
 }
 
 #[test]
-fn a_monitor_of_nobody_ends_at_once_and_of_somebody_with_its_reason() {
+fn a_monitor_fires_at_once_without_a_process_and_otherwise_with_its_exit_reason() {
     let mut alone = Alone::new();
     alone.up(1, "p@h");
-    let nobody = Proc::Name(Atom::literal("global_name_server"));
-    let out = alone.tell(1, monitor(nobody.clone(), 1), None);
+    let absent = Proc::Name(Atom::literal("global_name_server"));
+    let out = alone.receive(1, monitor(absent.clone(), 1), None);
     let down = |from: Proc, id, reason| Control::MonitorExit {
         from,
         to: foreign("p@h", 7),
         reference: reference("p@h", id),
         reason: atom(reason),
     };
-    assert_eq!(signals(&out), [&down(nobody, 1, "noproc")]);
+    assert_eq!(signals(&out), [&down(absent, 1, "noproc")]);
 
     let pid = alone.spawn(vec![]);
     let earlier = Pid { creation: 9, ..pid.clone() };
-    let out = alone.tell(1, monitor(Proc::Pid(earlier.clone()), 2), None);
-    assert_eq!(signals(&out), [&down(Proc::Pid(earlier), 2, "noproc")], "another life of our name");
+    let out = alone.receive(1, monitor(Proc::Pid(earlier.clone()), 2), None);
+    assert_eq!(signals(&out), [&down(Proc::Pid(earlier), 2, "noproc")], "a pid of another incarnation");
 
-    assert_eq!(alone.tell(1, monitor(Proc::Pid(pid.clone()), 3), None), []);
-    assert_eq!(alone.tell(1, monitor(Proc::Pid(pid.clone()), 4), None), []);
+    assert_eq!(alone.receive(1, monitor(Proc::Pid(pid.clone()), 3), None), []);
+    assert_eq!(alone.receive(1, monitor(Proc::Pid(pid.clone()), 4), None), []);
     let demonitor =
         Control::Demonitor { from: foreign("p@h", 7), to: Proc::Pid(pid.clone()), reference: reference("p@h", 3) };
-    assert_eq!(alone.tell(1, demonitor, None), []);
+    assert_eq!(alone.receive(1, demonitor, None), []);
     let out = alone.exit(&pid);
     assert_eq!(signals(&out), [&down(Proc::Pid(pid), 4, "shutdown")]);
 }
 
 #[test]
-fn a_monitor_by_name_is_taken_back_whoever_has_the_name_by_then() {
+fn a_monitor_by_name_is_removed_when_another_process_has_the_name() {
     let mut alone = Alone::new();
     alone.up(1, "p@h");
     let name = || Atom::literal("name");
     for _ in 0..2 {
-        let behaviour = Box::new(Answering);
+        let behaviour = Box::new(Echo);
         alone.run(NodeInput::Spawn { name: Some(name()), behaviour, groups: vec![], token: 1 });
         if alone.machine.pending().ties == 0 {
-            assert_eq!(alone.tell(1, monitor(Proc::Name(name()), 1), None), []);
+            assert_eq!(alone.receive(1, monitor(Proc::Name(name()), 1), None), []);
         }
     }
     assert_eq!(alone.machine.pending(), Pending { ties: 1, ..Pending::default() });
     let (from, to) = (foreign("p@h", 7), Proc::Name(name()));
-    alone.tell(1, Control::Demonitor { from, to, reference: reference("p@h", 1) }, None);
+    alone.receive(1, Control::Demonitor { from, to, reference: reference("p@h", 1) }, None);
     assert_eq!(alone.machine.pending(), Pending::default());
-    assert_eq!(signals(&alone.run(NodeInput::Stop)), [] as [&Control; 0], "nobody is told");
+    assert_eq!(signals(&alone.run(NodeInput::Stop)), [] as [&Control; 0], "no monitor fires");
 }
 
 #[test]
-fn links_are_told_and_unlinked_and_acknowledged() {
+fn links_send_exit_signals_and_unlinks_are_acknowledged() {
     let mut alone = Alone::new();
     alone.up(1, "p@h");
     let (us, them) = (alone.spawn(vec![]), foreign("p@h", 7));
     let link = Control::Link { from: them.clone(), to: us.clone() };
-    assert_eq!(alone.tell(1, link.clone(), None), []);
+    assert_eq!(alone.receive(1, link.clone(), None), []);
     let id = Raw::encode(&Term::Int(5));
     let unlink = Control::Unlink { id: Some(id.clone()), from: them.clone(), to: us.clone() };
     let ack = Control::UnlinkAck { id, from: us.clone(), to: them.clone() };
-    assert_eq!(signals(&alone.tell(1, unlink, None)), [&ack]);
-    alone.tell(1, link.clone(), None);
+    assert_eq!(signals(&alone.receive(1, unlink, None)), [&ack]);
+    alone.receive(1, link.clone(), None);
     let exit = |reason| Control::Exit { from: us.clone(), to: them.clone(), reason: atom(reason) };
     let out = alone.exit(&us);
     assert_eq!(signals(&out), [&exit("shutdown")]);
-    assert_eq!(signals(&alone.tell(1, link, None)), [&exit("noproc")], "it is dead by now");
+    assert_eq!(signals(&alone.receive(1, link, None)), [&exit("noproc")], "the process has ended");
 }
 
 #[test]
-fn a_call_is_answered_to_its_alias_and_a_cast_is_not() {
+fn the_answer_to_a_call_goes_to_its_alias_and_a_cast_gets_none() {
     let mut alone = Alone::new();
     alone.up(1, "p@h");
     let pid = alone.spawn(vec![]);
@@ -315,33 +321,33 @@ fn a_call_is_answered_to_its_alias_and_a_cast_is_not() {
     let tag = Term::improper(vec![Term::atom("alias")], Term::Reference(alias.clone()));
     let from = Term::tuple([Term::Pid(foreign("p@h", 7)), tag.clone()]);
     let call = Term::tuple([Term::atom("$gen_call"), from, Term::atom("hello")]);
-    let out = alone.tell(1, Control::Send { from: None, to: pid.clone() }, Some(&call));
+    let out = alone.receive(1, Control::Send { from: None, to: pid.clone() }, Some(&call));
     let answer = Term::tuple([tag, Term::tuple([Term::atom("got"), Term::atom("hello")])]);
     let control = Control::SendAlias { from: pid.clone(), to: alias };
     assert_eq!(out, [NodeEffect::Signal(LinkId(1), control, Some(Iovec::encode(&answer)))]);
     let cast = Term::tuple([Term::atom("$gen_cast"), Term::atom("hello")]);
-    assert_eq!(alone.tell(1, Control::Send { from: None, to: pid }, Some(&cast)), []);
+    assert_eq!(alone.receive(1, Control::Send { from: None, to: pid }, Some(&cast)), []);
 }
 
 #[test]
-fn a_ping_is_answered_and_rex_tells_what_it_can() {
+fn pings_and_feature_requests_are_answered() {
     let mut alone = Alone::new();
     alone.up(1, "p@h");
     let (from, tag) = (Term::Pid(foreign("p@h", 7)), Term::Reference(reference("p@h", 3)));
     let is_auth = Term::tuple([Term::atom("is_auth"), Term::Atom(Atom::literal("p@h"))]);
     let call = Term::tuple([Term::atom("$gen_call"), Term::tuple([from.clone(), tag.clone()]), is_auth]);
     let to = |name| Control::SendName { from: foreign("p@h", 7), to: Atom::literal(name) };
-    let out = alone.tell(1, to("net_kernel"), Some(&call));
+    let out = alone.receive(1, to("net_kernel"), Some(&call));
     assert_eq!(message(&out), Term::tuple([tag, Term::atom("yes")]));
     let features = Term::tuple([from, Term::atom("features_request")]);
-    let out = alone.tell(1, to("rex"), Some(&features));
+    let out = alone.receive(1, to("rex"), Some(&features));
     let ours = Term::Atom(Atom::literal("m@h"));
     let expected = Term::tuple([Term::atom("features_reply"), ours, Term::List(vec![Term::atom("erpc")])]);
     assert_eq!(message(&out), expected);
 }
 
 #[test]
-fn an_answer_counts_only_from_the_peer_that_was_asked() {
+fn only_the_called_peer_can_answer_a_call() {
     let mut alone = Alone::new();
     alone.up(1, "p@h");
     alone.up(2, "q@h");
@@ -356,12 +362,12 @@ fn an_answer_counts_only_from_the_peer_that_was_asked() {
         flags: 0,
         result: Err(Atom::literal("no")),
     };
-    assert_eq!(alone.tell(2, refused(), None), []);
-    assert_eq!(alone.tell(1, refused(), None).len(), 1);
+    assert_eq!(alone.receive(2, refused(), None), []);
+    assert_eq!(alone.receive(1, refused(), None).len(), 1);
 }
 
 #[test]
-fn a_monitor_tells_one_end_of_its_process_or_connection() {
+fn a_monitor_of_a_peer_fires_once() {
     let mut alone = Alone::new();
     let to = || Address::name("server", "p@h").unwrap();
     let lost = |token| NodeEffect::Down(token, Raw::encode(&Term::atom("noconnection")));
@@ -382,9 +388,9 @@ fn a_monitor_tells_one_end_of_its_process_or_connection() {
         reference: reference.clone(),
         reason: reason.clone(),
     };
-    assert_eq!(alone.tell(2, ended(), None), [], "another peer cannot say so");
-    assert_eq!(alone.tell(1, ended(), None), [NodeEffect::Down(2, reason.clone())]);
-    assert_eq!(alone.tell(1, ended(), None), [], "it has ended already");
+    assert_eq!(alone.receive(2, ended(), None), [], "another peer cannot end the monitor");
+    assert_eq!(alone.receive(1, ended(), None), [NodeEffect::Down(2, reason.clone())]);
+    assert_eq!(alone.receive(1, ended(), None), [], "the monitor has fired");
     let (_, removed) = begin(&mut alone, 3);
     match alone.run(NodeInput::Demonitor(3)).as_slice() {
         [NodeEffect::Signal(LinkId(1), Control::Demonitor { reference, .. }, None)] => assert_eq!(*reference, removed),
@@ -399,7 +405,7 @@ fn a_monitor_tells_one_end_of_its_process_or_connection() {
 }
 
 #[test]
-fn calls_end_with_a_result_a_refusal_a_lost_link_or_their_time() {
+fn a_call_ends_with_a_result_a_refusal_a_lost_connection_or_a_timeout() {
     let nodes = || Function { module: Atom::literal("erlang"), function: Atom::literal("nodes"), args: vec![] };
     let call = |token| NodeInput::Call { node: "p@h".parse().unwrap(), function: nodes(), token: Some(token) };
     let mut alone = Alone::new();
@@ -420,16 +426,16 @@ fn calls_end_with_a_result_a_refusal_a_lost_link_or_their_time() {
         reference,
         reason: Raw::encode(reason),
     };
-    let result = alone.tell(1, ended(request, &value), None);
+    let result = alone.receive(1, ended(request, &value), None);
     assert_eq!(result, [NodeEffect::Result(2, Ok(Raw::encode(&Term::List(vec![]))))]);
 
     let (request, _) = begin(&mut alone, 3);
-    let out = alone.tell(1, ended(request, &Term::atom("killed")), None);
+    let out = alone.receive(1, ended(request, &Term::atom("killed")), None);
     assert_eq!(out, [NodeEffect::Result(3, Err(CallError::Failed))]);
 
     let (request, to) = begin(&mut alone, 4);
     let refusal = Control::SpawnReply { request, to, flags: 0, result: Err(Atom::literal("notsup")) };
-    let out = alone.tell(1, refusal, None);
+    let out = alone.receive(1, refusal, None);
     assert_eq!(out, [NodeEffect::Result(4, Err(CallError::Refused(Atom::literal("notsup"))))]);
 
     begin(&mut alone, 5);

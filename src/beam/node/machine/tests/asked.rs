@@ -1,14 +1,19 @@
-//! Calls of ours to processes of peers.
+//! Our calls of and links to processes of peers.
 
 use super::*;
 
-fn ask(token: Token) -> NodeInput {
-    NodeInput::Ask { node: "p@h".parse().unwrap(), name: Atom::literal("server"), request: Term::atom("list"), token }
+fn gen_call(token: Token) -> NodeInput {
+    NodeInput::GenCall {
+        node: "p@h".parse().unwrap(),
+        name: Atom::literal("server"),
+        request: Term::atom("list"),
+        token,
+    }
 }
 
-/// The reference of a call that has begun, and who waits for its answer.
+/// Begins a call. Returns its reference and the process that waits for the answer.
 fn begin(alone: &mut Alone, token: Token) -> (Reference, Pid) {
-    match alone.run(ask(token)).as_slice() {
+    match alone.run(gen_call(token)).as_slice() {
         [
             NodeEffect::Signal(_, Control::Monitor { from, to, reference }, None),
             NodeEffect::Signal(_, Control::SendName { from: sender, to: name }, Some(message)),
@@ -32,36 +37,36 @@ fn send(to: &Pid) -> Control {
 }
 
 #[test]
-fn a_call_of_a_process_ends_with_its_answer_and_the_monitor_with_it() {
+fn the_answer_to_a_gen_call_also_removes_its_monitor() {
     let mut alone = Alone::new();
-    assert_eq!(alone.run(ask(1)), [NodeEffect::Result(1, Err(CallError::NoConnection))]);
+    assert_eq!(alone.run(gen_call(1)), [NodeEffect::Result(1, Err(CallError::NoConnection))]);
     alone.up(1, "p@h");
     alone.up(2, "q@h");
     let (reference, from) = begin(&mut alone, 2);
-    assert_eq!(alone.tell(2, send(&from), Some(&answer(&reference, "x"))), [], "another answers");
-    let out = alone.tell(1, send(&from), Some(&answer(&reference, "x")));
+    assert_eq!(alone.receive(2, send(&from), Some(&answer(&reference, "x"))), [], "another peer answers");
+    let out = alone.receive(1, send(&from), Some(&answer(&reference, "x")));
     let to = Proc::Name(Atom::literal("server"));
     let demonitor = Control::Demonitor { from: from.clone(), to, reference: reference.clone() };
     assert_eq!(out, [NodeEffect::Signal(LinkId(1), demonitor, None), NodeEffect::Result(2, Ok(atom("x")))]);
-    assert_eq!(alone.tell(1, send(&from), Some(&answer(&reference, "x"))), [], "it is over");
+    assert_eq!(alone.receive(1, send(&from), Some(&answer(&reference, "x"))), [], "the call has ended");
     assert_eq!(alone.machine.next_deadline(), None);
 
-    // What runs a function is no process that answers.
+    // A function call is not answered by a message.
     let nodes = Function { module: Atom::literal("erlang"), function: Atom::literal("nodes"), args: vec![] };
     let out = alone.run(NodeInput::Call { node: "p@h".parse().unwrap(), function: nodes, token: Some(3) });
     let [NodeEffect::Signal(_, Control::SpawnRequest { request, .. }, _)] = out.as_slice() else { panic!("{out:?}") };
-    assert_eq!(alone.tell(1, send(&from), Some(&answer(request, "x"))), []);
+    assert_eq!(alone.receive(1, send(&from), Some(&answer(request, "x"))), []);
     assert_eq!(alone.machine.pending().calls, 1);
 }
 
 #[test]
-fn a_call_of_a_process_ends_with_that_its_link_or_its_time() {
+fn a_gen_call_ends_with_its_process_its_connection_or_a_timeout() {
     let mut alone = Alone::new();
     alone.up(1, "p@h");
     let (reference, from) = begin(&mut alone, 1);
     let down =
         Control::MonitorExit { from: Proc::Name(Atom::literal("server")), to: from, reference, reason: atom("noproc") };
-    assert_eq!(alone.tell(1, down, None), [NodeEffect::Result(1, Err(CallError::NoProcess))]);
+    assert_eq!(alone.receive(1, down, None), [NodeEffect::Result(1, Err(CallError::NoProcess))]);
 
     begin(&mut alone, 2);
     alone.now.instant += limits::CALL_TIME;
@@ -77,12 +82,12 @@ fn a_call_of_a_process_ends_with_that_its_link_or_its_time() {
     for token in 0..limits::CALLS as u64 {
         begin(&mut alone, token);
     }
-    assert_eq!(alone.run(ask(9)), [NodeEffect::Result(9, Err(CallError::TooMany))]);
+    assert_eq!(alone.run(gen_call(9)), [NodeEffect::Result(9, Err(CallError::TooMany))]);
 }
 
-struct Hearing(std::sync::mpsc::Sender<(Term, Source)>);
+struct Recorder(std::sync::mpsc::Sender<(Term, Source)>);
 
-impl Behaviour for Hearing {
+impl Behaviour for Recorder {
     fn call(&mut self, _: &Raw, _: &Caller, _: &mut Atoms) -> Answer {
         Answer::Now(Term::atom("ok"))
     }
@@ -97,10 +102,10 @@ impl Behaviour for Hearing {
 }
 
 #[test]
-fn a_link_tells_one_end_of_its_process_or_connection() {
-    let (sender, heard) = std::sync::mpsc::channel();
+fn a_link_sends_one_exit_signal() {
+    let (sender, received) = std::sync::mpsc::channel();
     let mut alone = Alone::new();
-    let (name, behaviour) = (Some(Atom::literal("ear")), Box::new(Hearing(sender)));
+    let (name, behaviour) = (Some(Atom::literal("recorder")), Box::new(Recorder(sender)));
     let out = alone.run(NodeInput::Spawn { name, behaviour, groups: vec![], token: 1 });
     let [NodeEffect::Spawned(1, process)] = out.as_slice() else { panic!("{out:?}") };
     let ours = alone.machine.processes.pid(*process).unwrap().clone();
@@ -108,8 +113,8 @@ fn a_link_tells_one_end_of_its_process_or_connection() {
     let link = |alone: &mut Alone, id| alone.run(NodeInput::LinkTo { process: *process, to: theirs(id) });
     let exits = |id, reason, connection| {
         let exit = Term::tuple([Term::atom("EXIT"), Term::Pid(theirs(id)), reason]);
-        assert_eq!(heard.try_recv(), Ok((exit, Source { node: Atom::literal("p@h"), connection })));
-        assert!(heard.try_recv().is_err());
+        assert_eq!(received.try_recv(), Ok((exit, Source { node: Atom::literal("p@h"), connection })));
+        assert!(received.try_recv().is_err());
     };
     assert_eq!(link(&mut alone, 8), []);
     exits(8, Term::atom("noconnection"), 0);
@@ -119,37 +124,41 @@ fn a_link_tells_one_end_of_its_process_or_connection() {
         assert_eq!(link(&mut alone, id), [NodeEffect::Signal(LinkId(7), sent, None)]);
     }
     let exit = |id, reason: &Term| Control::Exit { from: theirs(id), to: ours.clone(), reason: Raw::encode(reason) };
-    alone.tell(7, exit(8, &Term::atom("oops")), None);
+    alone.receive(7, exit(8, &Term::atom("oops")), None);
     exits(8, Term::atom("oops"), 7);
-    alone.tell(7, exit(8, &Term::atom("oops")), None);
-    assert!(heard.try_recv().is_err(), "the link has ended already");
+    alone.receive(7, exit(8, &Term::atom("oops")), None);
+    assert!(received.try_recv().is_err(), "the link has ended already");
     alone.run(NodeInput::LinkDown { link: LinkId(7), reason: "".into(), by_peer: false });
     exits(9, Term::atom("noconnection"), 7);
     assert_eq!(alone.machine.pending(), Pending::default());
     alone.up(7, "p@h");
     link(&mut alone, 8);
-    alone.tell(7, exit(8, &Term::binary(vec![0; limits::CALL_ARGUMENTS])), None);
+    alone.receive(7, exit(8, &Term::binary(vec![0; limits::CALL_ARGUMENTS])), None);
     exits(8, Term::atom("too_large"), 7);
     link(&mut alone, 8);
     let out = alone.run(NodeInput::Exit(*process, "enough"));
-    let told = Control::Exit { from: ours.clone(), to: theirs(8), reason: Raw::encode(&Term::atom("enough")) };
-    assert_eq!(out, [NodeEffect::Signal(LinkId(7), told, None)], "ours ends");
+    let sent = Control::Exit { from: ours.clone(), to: theirs(8), reason: Raw::encode(&Term::atom("enough")) };
+    assert_eq!(out, [NodeEffect::Signal(LinkId(7), sent, None)], "our process ends");
 }
 
 #[test]
-fn a_process_hears_what_is_sent_to_it_and_from_where() {
-    let (sender, heard) = std::sync::mpsc::channel();
+fn a_process_receives_messages_and_their_source() {
+    let (sender, received) = std::sync::mpsc::channel();
     let mut alone = Alone::new();
     alone.up(7, "p@h");
-    let name = Atom::literal("ear");
+    let name = Atom::literal("recorder");
     alone.run(NodeInput::Spawn {
         name: Some(name.clone()),
-        behaviour: Box::new(Hearing(sender)),
+        behaviour: Box::new(Recorder(sender)),
         groups: vec![],
         token: 1,
     });
     let message = Term::tuple([Term::atom("event"), Term::Int(1)]);
-    alone.tell(7, Control::SendName { from: foreign("q@h", 1), to: name }, Some(&message));
+    alone.receive(7, Control::SendName { from: foreign("q@h", 1), to: name }, Some(&message));
     let from = Source { node: Atom::literal("p@h"), connection: 7 };
-    assert_eq!(heard.try_recv(), Ok((message, from)), "the connection tells the node, not the pid that is given");
+    assert_eq!(
+        received.try_recv(),
+        Ok((message, from)),
+        "the source is the node of the connection, not of the pid in the signal"
+    );
 }

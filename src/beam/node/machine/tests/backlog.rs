@@ -1,5 +1,5 @@
-//! Messages that need more than one step: other connections are handled between steps, and order is
-//! kept.
+//! Messages that need more than one step. Other connections are handled between the steps, and the
+//! messages of a connection stay in order.
 
 use super::*;
 
@@ -16,7 +16,7 @@ pub(super) fn to_pg() -> Control {
     Control::SendName { from: foreign("p@h", 1), to: Atom::literal("pg") }
 }
 
-/// A pg sync of `members` members in one group.
+/// Returns a `sync` of `pg` with `members` members in one group.
 pub(super) fn sync(group: &'static str, members: u32) -> Term {
     let members = (0..members).map(|id| Term::Pid(foreign("p@h", id))).collect();
     let groups = Term::List(vec![Term::tuple([Term::atom(group), Term::List(members)])]);
@@ -29,13 +29,13 @@ fn join(group: &'static str) -> Term {
     Term::tuple([Term::atom("join"), scope, Term::atom(group), Term::Pid(foreign("p@h", 5))])
 }
 
-/// A ping from `q@h`, over its link.
+/// Sends a ping from `q@h` over its connection.
 pub(super) fn ping(alone: &mut Alone) -> Vec<NodeEffect> {
     let from = Term::tuple([Term::Pid(foreign("q@h", 7)), Term::atom("tag")]);
     let is_auth = Term::tuple([Term::atom("is_auth"), Term::atom("q@h")]);
     let ping = Term::tuple([Term::atom("$gen_call"), from, is_auth]);
     let control = Control::SendName { from: foreign("q@h", 7), to: Atom::literal("net_kernel") };
-    alone.tell(2, control, Some(&ping))
+    alone.receive(2, control, Some(&ping))
 }
 
 pub(super) fn is_pong(out: &[NodeEffect]) -> bool {
@@ -60,7 +60,7 @@ impl Alone {
 #[test]
 fn a_large_sync_delays_a_ping_by_one_step() {
     let mut alone = up();
-    // As the task that reads large messages sends it.
+    // `intake` passes a large message in this form.
     let members_sent = 250_000_u32;
     let control = to_pg();
     let content = read(&control, Raw::encode(&sync("g", members_sent)).bytes().clone(), &mut Atoms::new());
@@ -91,7 +91,7 @@ fn later_messages_of_a_link_wait_for_a_large_one_and_keep_their_order() {
     let payload = |term: &Term| Some(Raw::encode(term).bytes().clone());
     let batch = [sync("g", 50_000), join("late"), leave, join("later")];
     alone.run(NodeInput::Messages(LinkId(1), batch.iter().map(|term| (to_pg(), payload(term))).collect()));
-    alone.tell(1, to_pg(), Some(&join("latest")));
+    alone.receive(1, to_pg(), Some(&join("latest")));
     assert!(alone.machine.has_waiting(LinkId(1)) && !alone.machine.has_waiting(LinkId(2)));
     assert_eq!(["g", "late", "later", "latest"].map(|group| members(&alone, group)), [0; 4]);
     assert!(alone.steps() > 4);
@@ -100,7 +100,7 @@ fn later_messages_of_a_link_wait_for_a_large_one_and_keep_their_order() {
 }
 
 #[test]
-fn large_messages_of_a_link_are_handled_one_a_turn() {
+fn large_messages_of_a_link_are_handled_one_per_turn() {
     let mut alone = up();
     let control = Control::SendName { from: foreign("p@h", 7), to: Atom::literal("net_kernel") };
     let from = Term::tuple([Term::Pid(foreign("p@h", 7)), Term::atom("tag")]);
@@ -121,12 +121,12 @@ fn large_messages_of_a_link_are_handled_one_a_turn() {
 }
 
 #[test]
-fn short_questions_with_long_answers_delay_a_ping_by_one_step() {
+fn short_requests_with_long_answers_delay_a_ping_by_one_step() {
     let mut alone = up();
     alone.spawn((0..4000).map(Term::Int).collect());
     let discover = Term::tuple([Term::atom("discover"), Term::Pid(foreign("p@h", 1))]);
     let discover = || (to_pg(), Some(Raw::encode(&discover).bytes().clone()));
-    let answer = alone.tell(1, to_pg(), Some(&Term::tuple([Term::atom("discover"), Term::Pid(foreign("p@h", 1))])));
+    let answer = alone.receive(1, to_pg(), Some(&Term::tuple([Term::atom("discover"), Term::Pid(foreign("p@h", 1))])));
     let size = |out: &[NodeEffect]| -> usize {
         let sizes = out.iter().map(|effect| match effect {
             NodeEffect::Signal(LinkId(1), _, Some(payload)) => payload.size(),
@@ -162,20 +162,20 @@ fn links_take_turns() {
 #[test]
 fn waiting_messages_are_dropped_with_their_link_or_scope() {
     let mut alone = up();
-    alone.tell(1, to_pg(), Some(&sync("g", 50_000)));
-    alone.tell(1, to_pg(), Some(&join("late")));
+    alone.receive(1, to_pg(), Some(&sync("g", 50_000)));
+    alone.receive(1, to_pg(), Some(&join("late")));
     alone.run(NodeInput::LinkDown { link: LinkId(1), reason: "gone".into(), by_peer: false });
     assert!(!alone.machine.has_waiting(LinkId(1)));
     alone.machine.postpone(LinkId(1), [(to_pg(), None)]);
-    assert!(!alone.machine.has_waiting(LinkId(1)), "it is gone");
+    assert!(!alone.machine.has_waiting(LinkId(1)), "the connection has ended");
     alone.steps();
     assert_eq!((members(&alone, "g"), members(&alone, "late")), (0, 0));
     // The scope that applies a message is killed by another peer.
     alone.up(3, "p@h");
-    alone.tell(3, to_pg(), Some(&sync("g", 50_000)));
-    alone.tell(3, to_pg(), Some(&join("late")));
+    alone.receive(3, to_pg(), Some(&sync("g", 50_000)));
+    alone.receive(3, to_pg(), Some(&join("late")));
     let scope = alone.machine.processes.whereis("pg").unwrap().clone();
-    alone.tell(2, Control::Exit2 { from: foreign("q@h", 7), to: scope, reason: atom("kill") }, None);
+    alone.receive(2, Control::Exit2 { from: foreign("q@h", 7), to: scope, reason: atom("kill") }, None);
     assert!(alone.steps() > 0);
     assert!(!alone.machine.has_backlog());
     assert_eq!((members(&alone, "g"), members(&alone, "late")), (0, 0));

@@ -1,10 +1,10 @@
-//! What a peer can make the machine keep is bounded, and a message that it cannot read ends at most its own
-//! connection.
+//! The memory that a peer can use is bounded, and a message that cannot be read closes at most its
+//! own connection.
 
 use super::*;
 
 #[test]
-fn a_message_that_is_no_term_closes_its_link_only() {
+fn a_message_that_is_not_a_term_closes_only_its_own_connection() {
     let mut alone = Alone::new();
     alone.up(1, "p@h");
     alone.up(2, "q@h");
@@ -16,24 +16,24 @@ fn a_message_that_is_no_term_closes_its_link_only() {
 }
 
 #[test]
-fn a_message_beyond_our_bounds_is_lost_alone() {
+fn only_a_message_that_exceeds_the_limits_is_dropped() {
     let mut alone = Alone::new();
     alone.up(1, "p@h");
     let mut deep = [104, 1].repeat(limits::TERM_DEPTH + 1);
     deep.push(106);
     let control = Control::SendName { from: foreign("p@h", 7), to: Atom::literal("rex") };
-    let mut tell =
+    let mut receive =
         |bytes: Vec<u8>| alone.run(NodeInput::Messages(LinkId(1), vec![(control.clone(), Some(bytes.into()))]));
     let dropped = [NodeEffect::Dropped(LinkId(1), DecodeError::TooDeep)];
-    assert_eq!(tell(deep.clone()), dropped);
-    // Whoever waits for an answer has one.
+    assert_eq!(receive(deep.clone()), dropped);
+    // A waiting caller gets an answer.
     let from = Term::tuple([Term::Pid(foreign("p@h", 7)), Term::atom("tag")]);
     let mut labelled = |label: &'static str| {
         let whole = Term::tuple([Term::atom(label), from.clone(), Term::List(Vec::new())]);
         let mut bytes = Raw::encode(&whole).bytes().to_vec();
         bytes.pop();
         bytes.extend(&deep);
-        tell(bytes)
+        receive(bytes)
     };
     let refused = Term::tuple([Term::atom("error"), Term::atom("notsup")]);
     for label in ["$gen_call", "system"] {
@@ -46,7 +46,7 @@ fn a_message_beyond_our_bounds_is_lost_alone() {
 }
 
 #[test]
-fn a_scope_that_says_more_than_we_take_closes_its_link_only() {
+fn too_many_elements_in_a_message_of_a_scope_close_only_its_own_connection() {
     let mut alone = Alone::new();
     alone.up(1, "p@h");
     alone.up(2, "q@h");
@@ -56,18 +56,18 @@ fn a_scope_that_says_more_than_we_take_closes_its_link_only() {
     sync.push(108);
     sync.extend(groups.to_be_bytes());
     sync.extend(std::iter::repeat_n(106, limits::TERM_NODES + 1));
-    let mut tell = |to: &'static str| {
+    let mut receive = |to: &'static str| {
         let control = Control::SendName { from: foreign("p@h", 7), to: Atom::literal(to) };
         alone.run(NodeInput::Messages(LinkId(1), vec![(control, Some(sync.clone().into()))]))
     };
-    assert_eq!(tell("nobody"), [NodeEffect::Dropped(LinkId(1), DecodeError::TooManyNodes)]);
-    assert!(closes(&tell("pg"), 1));
+    assert_eq!(receive("nobody"), [NodeEffect::Dropped(LinkId(1), DecodeError::TooManyNodes)]);
+    assert!(closes(&receive("pg"), 1));
     let view = alone.machine.view();
     assert!(!view.peers["p@h"].is_up() && view.peers["q@h"].is_up());
 }
 
 #[test]
-fn of_too_many_nodes_that_are_gone_the_first_is_forgotten() {
+fn the_oldest_disconnected_node_is_forgotten_beyond_the_limit() {
     let mut alone = Alone::new();
     let reason = || "gone".into();
     for i in 0..=limits::KNOWN_NODES {
@@ -75,7 +75,7 @@ fn of_too_many_nodes_that_are_gone_the_first_is_forgotten() {
         alone.up(link, &name);
         alone.run(NodeInput::LinkDown { link: LinkId(link), reason: reason(), by_peer: false });
     }
-    // One more in the same breath must not hide that the one before has gone.
+    // Another node that disconnects at the same time must not push out the one before it.
     alone.up(u64::MAX, "z@h");
     alone.run(NodeInput::LinkDown { link: LinkId(u64::MAX), reason: reason(), by_peer: false });
     let peers = alone.machine.view().peers;
@@ -85,7 +85,7 @@ fn of_too_many_nodes_that_are_gone_the_first_is_forgotten() {
 }
 
 #[test]
-fn who_is_gone_is_shown_until_it_may_be_forgotten() {
+fn a_disconnected_node_is_shown_until_it_is_forgotten() {
     let mut alone = Alone::new();
     alone.up(1, "p@h");
     alone.up(2, "d1f@h");
@@ -93,8 +93,8 @@ fn who_is_gone_is_shown_until_it_may_be_forgotten() {
     let shown = |alone: &Alone| alone.machine.view().peers.keys().map(ToString::to_string).collect::<Vec<_>>();
     assert_eq!(shown(&alone), ["d1f@h", "p@h"]);
     alone.machine.take_changed();
-    alone.run(NodeInput::Forget(vec!["d1f@h".parse().unwrap(), "p@h".parse().unwrap(), "unheard@h".parse().unwrap()]));
-    assert_eq!(shown(&alone), ["p@h"], "who is connected stays");
+    alone.run(NodeInput::Forget(vec!["d1f@h".parse().unwrap(), "p@h".parse().unwrap(), "unknown@h".parse().unwrap()]));
+    assert_eq!(shown(&alone), ["p@h"], "a connected node stays");
     assert!(alone.machine.take_changed() && !alone.machine.has_met(&node("d1f@h")));
     alone.run(NodeInput::Forget(vec!["d1f@h".parse().unwrap()]));
     assert!(!alone.machine.take_changed());
@@ -117,24 +117,24 @@ fn monitors_and_links_of_a_peer_are_bounded() {
 }
 
 #[test]
-fn what_is_kept_of_a_peer_counts_until_it_is_gone() {
+fn the_memory_of_monitors_and_links_counts_until_they_end() {
     let mut alone = Alone::new();
     alone.up(1, "p@h");
     alone.up(2, "q@h");
     let pid = alone.spawn(vec![]);
-    alone.tell(1, monitor(Proc::Pid(pid.clone()), 1), None);
+    alone.receive(1, monitor(Proc::Pid(pid.clone()), 1), None);
     let monitored = alone.machine.kept(LinkId(1));
-    alone.tell(1, Control::Link { from: foreign("p@h", 7), to: pid.clone() }, None);
+    alone.receive(1, Control::Link { from: foreign("p@h", 7), to: pid.clone() }, None);
     let linked = alone.machine.kept(LinkId(1));
     assert!(0 < monitored && monitored < linked, "{monitored}, {linked}");
     assert_eq!(alone.machine.kept(LinkId(2)), 0);
     alone.exit(&pid);
     assert_eq!(alone.machine.kept(LinkId(1)), 0);
     let pid = alone.spawn(vec![]);
-    alone.tell(1, monitor(Proc::Pid(pid.clone()), 1), None);
-    alone.tell(1, Control::Link { from: foreign("p@h", 7), to: pid.clone() }, None);
+    alone.receive(1, monitor(Proc::Pid(pid.clone()), 1), None);
+    alone.receive(1, Control::Link { from: foreign("p@h", 7), to: pid.clone() }, None);
     assert_eq!(alone.machine.kept(LinkId(1)), linked);
-    alone.tell(
+    alone.receive(
         1,
         Control::Demonitor { from: foreign("p@h", 7), to: Proc::Pid(pid), reference: reference("p@h", 1) },
         None,

@@ -1,4 +1,4 @@
-//! The cost of each kind of message: at most `n log n` in its bytes, however much the node holds.
+//! The cost of each kind of message is at most `n log n` in its bytes, whatever the node holds.
 
 use super::*;
 use crate::etf::{Map, work};
@@ -24,7 +24,7 @@ fn ints(n: usize) -> Vec<Term> {
 }
 
 fn map(n: usize) -> Term {
-    // In an order that must be sorted.
+    // The keys are not sorted.
     let pairs = (0..n).map(|i| (Term::Int(i64::try_from(i * 7919 % n.next_power_of_two()).unwrap()), Term::Int(1)));
     Term::Map(Map::new(pairs.collect()).unwrap())
 }
@@ -42,7 +42,7 @@ fn send(to: Proc, message: &Term) -> (Control, Option<Bytes>) {
     (control, Some(Raw::encode(message).bytes().clone()))
 }
 
-/// Returns the operations that these messages cost until none of them waits.
+/// Returns the number of operations until all of these messages are handled.
 fn cost(alone: &mut Alone, batch: Vec<(Control, Option<Bytes>)>) -> u64 {
     work::of(|| {
         let (mut out, now) = (Vec::new(), alone.now);
@@ -52,7 +52,7 @@ fn cost(alone: &mut Alone, batch: Vec<(Control, Option<Bytes>)>) -> u64 {
 }
 
 #[test]
-fn one_message_costs_n_log_n() {
+fn the_cost_of_one_message_is_n_log_n() {
     let spawn = |args: Term| {
         let new = NewProcess {
             group_leader: foreign(PEER, 7),
@@ -75,14 +75,14 @@ fn one_message_costs_n_log_n() {
         Term::tuple([Term::atom("$gen_cast"), Term::tuple(init)])
     };
     let nodes = |n: usize| (0..n).map(|i| Term::Atom(Atom::new(&format!("n{i}@h")).unwrap())).collect();
-    // Each `send` holds the next, as its message to `rex`.
+    // Each `send` contains the next as its message to `rex`.
     let nested = |n: usize| {
         let inner = Term::List(ints(n));
         (0..n / 16).fold(inner, |inner, _| Term::tuple([Term::atom("send"), Term::atom("rex"), inner]))
     };
     type Kind<'a> = (&'a str, &'a dyn Fn(&mut Alone, usize) -> (Control, Option<Bytes>));
     let kinds: [Kind<'_>; 12] = [
-        ("a message to nobody", &|_, n| send(named("nobody"), &map(n))),
+        ("a message to an unknown name", &|_, n| send(named("nobody"), &map(n))),
         ("a call of a server, with a map", &|alone, n| {
             let pid = alone.spawn(vec![]);
             send(Proc::Pid(pid), &call(Term::tuple([Term::atom("register"), map(n)])))
@@ -98,19 +98,17 @@ fn one_message_costs_n_log_n() {
         ("a system message", &|_, n| send(named("rex"), &Term::tuple([Term::atom("system"), Term::List(ints(n))]))),
         ("a call of rex", &|_, n| send(named("rex"), &rex(ints(n)))),
         ("a call of rex, with a map", &|_, n| send(named("rex"), &rex(vec![map(n)]))),
-        ("messages to rex that hold each other", &|_, n| {
-            send(named("rex"), &Term::tuple([Term::Pid(foreign(PEER, 7)), nested(n)]))
-        }),
+        ("nested messages to rex", &|_, n| send(named("rex"), &Term::tuple([Term::Pid(foreign(PEER, 7)), nested(n)]))),
         ("arguments of a spawn", &|_, n| spawn(erpc(ints(n)))),
         ("a map as argument of a spawn", &|_, n| spawn(erpc(vec![map(n)]))),
-        ("nodes that are known to a peer", &|_, n| send(named("global_name_server"), &init(Term::List(nodes(n))))),
+        ("nodes that a peer knows", &|_, n| send(named("global_name_server"), &init(Term::List(nodes(n))))),
         ("a map for global_group", &|_, n| {
             let find = Term::tuple([Term::atom("find_name"), Term::Pid(foreign(PEER, 7)), map(n)]);
             send(named("global_group"), &Term::tuple([Term::atom("$gen_cast"), find]))
         }),
     ];
-    for (what, message) in kinds {
-        work::assert_n_log_n(what, 1000, |n| {
+    for (kind, message) in kinds {
+        work::assert_n_log_n(kind, 1000, |n| {
             let mut alone = up();
             let message = message(&mut alone, n);
             cost(&mut alone, vec![message])
@@ -118,15 +116,15 @@ fn one_message_costs_n_log_n() {
     }
 }
 
-/// `n` small messages, to a node with `n` processes, each with monitors and links.
+/// Sends `n` small messages to a node with `n` processes, each with monitors and links.
 #[test]
-fn small_messages_do_not_pay_for_what_the_node_holds() {
+fn the_cost_of_small_messages_does_not_grow_with_the_node() {
     let crowded = |n: usize| {
         let mut alone = up();
         let pids: Vec<Pid> = (0..n).map(|_| alone.spawn(vec![Term::atom("g")])).collect();
         for (i, pid) in pids.iter().enumerate() {
-            alone.tell(1, monitor(Proc::Pid(pid.clone()), number(i)), None);
-            alone.tell(1, Control::Link { from: foreign(PEER, number(i)), to: pid.clone() }, None);
+            alone.receive(1, monitor(Proc::Pid(pid.clone()), number(i)), None);
+            alone.receive(1, Control::Link { from: foreign(PEER, number(i)), to: pid.clone() }, None);
         }
         (alone, pids)
     };
@@ -146,7 +144,7 @@ fn small_messages_do_not_pay_for_what_the_node_holds() {
             to: named("rex"),
             reference: reference(PEER, number(i)),
         }),
-        ("demonitor, of nothing", &|_, i| {
+        ("demonitor, unknown reference", &|_, i| {
             let reference = reference(PEER, number(i + 1_000_000));
             Control::Demonitor { from: peer(7), to: named("rex"), reference }
         }),
@@ -158,8 +156,8 @@ fn small_messages_do_not_pay_for_what_the_node_holds() {
             reason: atom("normal"),
         }),
     ];
-    for (what, each) in kinds {
-        work::assert_n_log_n(what, 200, |n| {
+    for (kind, each) in kinds {
+        work::assert_n_log_n(kind, 200, |n| {
             let (mut alone, pids) = crowded(n);
             let batch = pids.iter().enumerate().map(|(i, pid)| (each(pid, i), None)).collect();
             cost(&mut alone, batch)
@@ -177,7 +175,7 @@ fn small_messages_do_not_pay_for_what_the_node_holds() {
 }
 
 #[test]
-fn introductions_of_many_peers_cost_little_each() {
+fn the_cost_of_init_connect_does_not_grow_with_the_number_of_peers() {
     work::assert_n_log_n("init_connect, of many peers", 200, |n| {
         let mut alone = up();
         let peer = |i: usize| foreign(PEER, number(i));
@@ -202,15 +200,15 @@ fn introductions_of_many_peers_cost_little_each() {
 }
 
 #[test]
-fn a_reference_is_of_one_monitor() {
+fn a_reference_identifies_one_monitor() {
     let mut alone = up();
     let (first, second) = (alone.spawn(vec![]), alone.spawn(vec![]));
     for pid in [&first, &second, &second] {
-        alone.tell(1, monitor(Proc::Pid(pid.clone()), 5), None);
+        alone.receive(1, monitor(Proc::Pid(pid.clone()), 5), None);
     }
     assert_eq!(alone.machine.pending().ties, 1);
-    let told = |out: &[NodeEffect]| signals(out).iter().any(|control| matches!(control, Control::MonitorExit { .. }));
-    assert!(!told(&alone.exit(&first)));
-    assert!(told(&alone.exit(&second)));
+    let fires = |out: &[NodeEffect]| signals(out).iter().any(|control| matches!(control, Control::MonitorExit { .. }));
+    assert!(!fires(&alone.exit(&first)));
+    assert!(fires(&alone.exit(&second)));
     assert_eq!(alone.machine.pending(), Pending::default());
 }

@@ -1,13 +1,13 @@
-//! Connections and processes that leave much behind when they end: it is handled in steps, and
-//! other connections between steps.
+//! Connections and processes with many monitors, links or members are cleared in steps when they
+//! end. Other connections are handled between the steps.
 
 use super::backlog::{STEP, is_pong, ping, sync, to_pg, up};
 use super::*;
 
-/// More than one step handles.
+/// More than one step can handle.
 const MANY: u32 = 10_000;
 
-/// Returns the steps that remain, each followed by the ping of another peer.
+/// Does the remaining steps, with a ping of another peer before each. Returns their number.
 fn steps_beside_pings(alone: &mut Alone) -> usize {
     let mut steps = 0;
     while alone.machine.has_backlog() {
@@ -23,22 +23,22 @@ fn scope(alone: &Alone) -> &Scope {
     &alone.machine.scopes[&Atom::literal("pg")]
 }
 
-/// A peer whose scope has many members.
+/// Returns a machine whose peer `p@h` has a scope with many members.
 fn with_members() -> Alone {
     let mut alone = up();
-    alone.tell(1, to_pg(), Some(&sync("g", 5 * MANY)));
+    alone.receive(1, to_pg(), Some(&sync("g", 5 * MANY)));
     alone.steps();
     assert_eq!(scope(&alone).census().peer_members, usize::try_from(5 * MANY).unwrap());
     alone
 }
 
-/// Starts a local process with many monitors and links of `p@h`.
+/// Returns a machine, and a local process that has many monitors and links of `p@h`.
 fn with_ties() -> (Alone, Pid) {
     let mut alone = up();
     let pid = alone.spawn(vec![]);
     for i in 0..MANY {
-        alone.tell(1, monitor(Proc::Pid(pid.clone()), i), None);
-        alone.tell(1, Control::Link { from: foreign("p@h", i), to: pid.clone() }, None);
+        alone.receive(1, monitor(Proc::Pid(pid.clone()), i), None);
+        alone.receive(1, Control::Link { from: foreign("p@h", i), to: pid.clone() }, None);
     }
     (alone, pid)
 }
@@ -49,34 +49,34 @@ fn exits(effects: &[NodeEffect]) -> usize {
 }
 
 #[test]
-fn members_of_a_scope_that_is_gone_are_freed_in_steps() {
+fn members_of_a_scope_that_has_ended_are_freed_in_steps() {
     let down = |alone: &mut Alone| {
         alone.run(NodeInput::LinkDown { link: LinkId(1), reason: "gone".into(), by_peer: false });
     };
     let scope_down = |alone: &mut Alone| {
-        // Its reference is the first that our node has made for a scope.
+        // The reference of the monitor is one of the first of this node.
         let (monitored, reason) = (Proc::Pid(foreign("p@h", 1)), atom("shutdown"));
         for id in 0..10 {
             let reference = Reference { ids: [id, 0, 0].into(), ..reference("m@h", 0) };
             let to = alone.machine.processes.whereis("pg").unwrap().clone();
             let control = Control::MonitorExit { from: monitored.clone(), to, reference, reason: reason.clone() };
-            alone.tell(1, control, None);
+            alone.receive(1, control, None);
         }
     };
     let replaced = |alone: &mut Alone| {
         let discover = Term::tuple([Term::atom("discover"), Term::Pid(foreign("p@h", 2))]);
-        alone.tell(1, to_pg(), Some(&discover));
+        alone.receive(1, to_pg(), Some(&discover));
     };
     let killed = |alone: &mut Alone| {
         let to = alone.machine.processes.whereis("pg").unwrap().clone();
-        alone.tell(2, Control::Exit2 { from: foreign("q@h", 7), to, reason: atom("kill") }, None);
+        alone.receive(2, Control::Exit2 { from: foreign("q@h", 7), to, reason: atom("kill") }, None);
     };
     type End<'a> = (&'a str, &'a dyn Fn(&mut Alone));
     let ends: [End<'_>; 4] = [
-        ("its connection has ended", &down),
-        ("it has ended", &scope_down),
-        ("another has taken its place", &replaced),
-        ("ours has ended", &killed),
+        ("the connection has ended", &down),
+        ("the scope has ended", &scope_down),
+        ("another scope has replaced it", &replaced),
+        ("our scope has ended", &killed),
     ];
     for (why, end) in ends {
         let mut alone = with_members();
@@ -89,47 +89,47 @@ fn members_of_a_scope_that_is_gone_are_freed_in_steps() {
 }
 
 #[test]
-fn what_a_message_no_longer_needs_is_freed_in_steps() {
+fn the_memory_of_an_applied_message_is_freed_in_steps() {
     let pids: Vec<Term> = (0..5 * MANY).map(|id| Term::Pid(foreign("p@h", id))).collect();
     let leave = |pids, groups| Term::tuple([Term::atom("leave"), Term::Pid(foreign("p@h", 1)), pids, groups]);
     let nowhere = leave(Term::List(pids.clone()), Term::List(vec![Term::atom("x")]));
     let malformed = leave(Term::improper(pids, Term::atom("x")), Term::List(vec![]));
-    // To read the processes of a leave takes 10 steps, the first at once.
+    // The processes of a leave are read in 10 steps, the first of them at once.
     let messages = [("a leave", nowhere, 9), ("a malformed leave", malformed, 9), ("a sync", sync("g", 1), 0)];
-    for (what, message, reading) in messages {
+    for (kind, message, reading) in messages {
         let mut alone = with_members();
-        alone.tell(1, to_pg(), Some(&message));
+        alone.receive(1, to_pg(), Some(&message));
         let steps = alone.steps();
-        assert!(steps > reading + 1, "{what}: {steps} steps");
+        assert!(steps > reading + 1, "{kind}: {steps} steps");
     }
 }
 
 #[test]
-fn an_end_is_signalled_to_many_monitors_and_links_in_steps() {
+fn many_monitors_and_links_of_an_ended_process_get_signals_in_steps() {
     let (mut alone, pid) = with_ties();
     let mut out = alone.exit(&pid);
     let (first, all) = (exits(&out), usize::try_from(2 * MANY).unwrap());
     assert!(first > 0 && first < all / 2, "{first} of {all}");
-    // A monitor that ends before its signal is sent.
-    let told = |out: &[NodeEffect], id| {
-        let is_it = |control: &&Control| matches!(control, Control::MonitorExit { reference: told, .. } if *told == reference("p@h", id));
+    // A monitor is removed before its signal is sent.
+    let fired = |out: &[NodeEffect], id| {
+        let is_it = |control: &&Control| matches!(control, Control::MonitorExit { reference: fired, .. } if *fired == reference("p@h", id));
         signals(out).into_iter().any(|control| is_it(&control))
     };
-    let untold = (0..MANY).find(|id| !told(&out, *id)).unwrap();
+    let waiting = (0..MANY).find(|id| !fired(&out, *id)).unwrap();
     let demonitor =
-        Control::Demonitor { from: foreign("p@h", 7), to: Proc::Pid(pid), reference: reference("p@h", untold) };
-    out.extend(alone.tell(1, demonitor, None));
+        Control::Demonitor { from: foreign("p@h", 7), to: Proc::Pid(pid), reference: reference("p@h", waiting) };
+    out.extend(alone.receive(1, demonitor, None));
     while alone.machine.has_backlog() {
         out.extend(ping(&mut alone));
         alone.machine.step(alone.now, &mut out);
     }
     assert_eq!(exits(&out), all - 1);
-    assert!(!told(&out, untold));
+    assert!(!fired(&out, waiting));
     assert_eq!(alone.machine.pending(), Pending::default());
 }
 
 #[test]
-fn many_monitors_and_links_of_a_connection_are_forgotten_in_steps() {
+fn many_monitors_and_links_of_a_connection_are_removed_in_steps() {
     let (mut alone, pid) = with_ties();
     let watched = |alone: &mut Alone| {
         let process = alone.machine.processes.get(&Proc::Pid(pid.clone())).unwrap();
@@ -143,19 +143,19 @@ fn many_monitors_and_links_of_a_connection_are_forgotten_in_steps() {
 }
 
 #[test]
-fn a_node_that_stops_signals_all_of_many_monitors_and_links() {
+fn a_node_that_stops_signals_all_monitors_and_links() {
     let (mut alone, _) = with_ties();
     assert_eq!(exits(&alone.run(NodeInput::Stop)), usize::try_from(2 * MANY).unwrap());
 }
 
 #[test]
-fn an_event_goes_to_a_bounded_number_of_processes_of_a_peer() {
+fn a_published_message_goes_to_a_bounded_number_of_processes_of_a_peer() {
     let mut alone = up();
     let members = u32::try_from(limits::PG_RECEIVERS).unwrap();
     let publish =
         || NodeInput::Publish { group: Term::atom("g").canonical(), message: Raw::encode(&Term::atom("event")).into() };
     for (joined, received) in [(members, members), (members + 1, members)] {
-        alone.tell(1, to_pg(), Some(&sync("g", joined)));
+        alone.receive(1, to_pg(), Some(&sync("g", joined)));
         alone.steps();
         assert_eq!(alone.run(publish()).len(), usize::try_from(received).unwrap());
     }

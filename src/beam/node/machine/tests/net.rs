@@ -1,5 +1,5 @@
-//! Machines that are joined by a network of queues: every signal goes through the real codec, and a
-//! test chooses which frame arrives next.
+//! Machines that are connected by queues. Every signal passes through the real codec, and a test
+//! chooses which frame arrives next.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -9,7 +9,7 @@ use super::*;
 use crate::dist::control;
 use crate::dist::header::Headers;
 
-/// A direction of a connection: whose end, and which link there.
+/// An end of a connection: the node and its link.
 type End = (usize, LinkId);
 
 pub(super) struct Net {
@@ -17,8 +17,9 @@ pub(super) struct Net {
     names: Vec<&'static str>,
     /// The other end of each end.
     wires: HashMap<End, End>,
-    /// Frames under way, a queue for each end that receives: order holds within one connection only.
-    under_way: BTreeMap<(usize, u64), VecDeque<Vec<u8>>>,
+    /// Frames in flight, with a queue for each receiving end. Only frames of one connection are in
+    /// order.
+    in_flight: BTreeMap<(usize, u64), VecDeque<Vec<u8>>>,
     last_link: u64,
     pub(super) processes: Vec<(usize, ProcessId, String)>,
     pub(super) now: Now,
@@ -30,7 +31,7 @@ impl Net {
             machines: names.iter().map(|name| machine(name)).collect(),
             names: names.to_vec(),
             wires: HashMap::new(),
-            under_way: BTreeMap::new(),
+            in_flight: BTreeMap::new(),
             last_link: 0,
             processes: Vec::new(),
             now: now(),
@@ -40,10 +41,10 @@ impl Net {
     pub(super) fn input(&mut self, node: usize, input: NodeInput) {
         let mut out = Vec::new();
         self.machines[node].handle(self.now, input, &mut out);
-        self.carry(node, out);
+        self.carry_out(node, out);
     }
 
-    pub(super) fn carry(&mut self, node: usize, effects: Vec<NodeEffect>) {
+    pub(super) fn carry_out(&mut self, node: usize, effects: Vec<NodeEffect>) {
         for effect in effects {
             match effect {
                 NodeEffect::Signal(link, control, payload) => {
@@ -52,7 +53,7 @@ impl Net {
                     };
                     let mut frame = Vec::new();
                     control::encode(&control, payload.as_ref(), flags::ours(false), &mut frame);
-                    self.under_way.entry((to, there.0)).or_default().push_back(frame.split_off(4));
+                    self.in_flight.entry((to, there.0)).or_default().push_back(frame.split_off(4));
                 }
                 NodeEffect::Close(link, _) => self.cut(node, link),
                 NodeEffect::Spawned(..)
@@ -64,14 +65,14 @@ impl Net {
         }
     }
 
-    /// What was sent before the end still arrives, then the other side learns of it.
+    /// Cuts a connection. Frames that this end has sent still arrive before the other end closes.
     pub(super) fn cut(&mut self, node: usize, link: LinkId) {
         let Some((to, there)) = self.wires.remove(&(node, link)) else {
             return;
         };
         self.wires.remove(&(to, there));
-        self.under_way.remove(&(node, link.0));
-        while let Some(frame) = self.under_way.get_mut(&(to, there.0)).and_then(VecDeque::pop_front) {
+        self.in_flight.remove(&(node, link.0));
+        while let Some(frame) = self.in_flight.get_mut(&(to, there.0)).and_then(VecDeque::pop_front) {
             self.deliver(to, there, frame);
         }
         self.input(node, NodeInput::LinkDown { link, reason: "cut".into(), by_peer: false });
@@ -81,7 +82,7 @@ impl Net {
     pub(super) fn deliver(&mut self, node: usize, link: LinkId, frame: Vec<u8>) {
         let agreed = flags::ours(false);
         let decoded = control::decode(&Bytes::from(frame), Headers::new(agreed).as_mut(), &mut Atoms::new())
-            .expect("what we send can be read");
+            .expect("the codec reads its own output");
         self.input(node, NodeInput::Messages(link, decoded.into_iter().collect()));
     }
 
@@ -105,22 +106,23 @@ impl Net {
     pub(super) fn spawn(&mut self, node: usize, name: &str) {
         let groups = vec![Term::tuple([Term::atom("tag"), Term::binary(name)])];
         let mut out = Vec::new();
-        let input = NodeInput::Spawn { name: None, behaviour: Box::new(Answering), groups, token: 1 };
+        let input = NodeInput::Spawn { name: None, behaviour: Box::new(Echo), groups, token: 1 };
         self.machines[node].handle(self.now, input, &mut out);
         if let Some(NodeEffect::Spawned(_, process)) = out.last() {
             self.processes.push((node, *process, name.to_owned()));
         }
-        self.carry(node, out);
+        self.carry_out(node, out);
     }
 
-    /// Delivers one frame of the `choice`-th connection that has one; tells whether there was any.
+    /// Delivers one frame of the `choice`-th connection that has any. Returns whether there was
+    /// one.
     pub(super) fn step(&mut self, choice: usize) -> bool {
         let ready: Vec<(usize, u64)> =
-            self.under_way.iter().filter(|(_, frames)| !frames.is_empty()).map(|(end, _)| *end).collect();
+            self.in_flight.iter().filter(|(_, frames)| !frames.is_empty()).map(|(end, _)| *end).collect();
         let Some(&(node, link)) = ready.get(choice % ready.len().max(1)) else {
             return false;
         };
-        if let Some(frame) = self.under_way.get_mut(&(node, link)).and_then(VecDeque::pop_front) {
+        if let Some(frame) = self.in_flight.get_mut(&(node, link)).and_then(VecDeque::pop_front) {
             self.deliver(node, LinkId(link), frame);
         }
         true
@@ -130,7 +132,7 @@ impl Net {
         let mut steps = 0;
         while self.step(0) {
             steps += 1;
-            assert!(steps < 100_000, "machines talk for ever");
+            assert!(steps < 100_000, "the machines never stop sending");
         }
     }
 
@@ -139,7 +141,7 @@ impl Net {
         self.machines[node].view().announced.iter().map(text).collect()
     }
 
-    /// What a node should see: what lives on those that it is connected to.
+    /// Returns what a node should see: the processes of the nodes that it is connected to.
     pub(super) fn expected(&self, node: usize) -> Vec<(String, String)> {
         let seen = self.processes.iter().filter(|(at, ..)| *at != node && self.link_between(node, *at).is_some());
         let seen: BTreeSet<_> = seen.map(|(at, _, name)| (name.clone(), self.names[*at].to_owned())).collect();
@@ -169,9 +171,10 @@ fn op() -> impl Strategy<Value = Op> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
-    /// Whatever happens in whatever order: when all is delivered, each node sees what lives on those it is connected to.
+    /// After any sequence of operations, once all frames are delivered, each node sees the
+    /// processes of the nodes that it is connected to.
     #[test]
-    fn after_quiescence_every_view_is_right(ops in proptest::collection::vec(op(), 1..80)) {
+    fn every_view_is_right_after_all_frames_are_delivered(ops in proptest::collection::vec(op(), 1..80)) {
         let mut net = Net::new(&["a@h", "b@h", "c@h"]);
         for op in ops {
             match op {
@@ -201,7 +204,7 @@ proptest! {
 }
 
 #[test]
-fn stopping_leaves_groups_and_fires_monitors_before_it_closes() {
+fn a_node_that_stops_leaves_its_groups_before_it_closes_connections() {
     let mut net = Net::new(&["a@h", "b@h"]);
     net.connect(0, 1);
     net.spawn(0, "x");
@@ -214,8 +217,8 @@ fn stopping_leaves_groups_and_fires_monitors_before_it_closes() {
     assert!(last_signal < first_close);
     let leaves =
         out.iter().filter(|effect| matches!(effect, NodeEffect::Signal(_, Control::Send { .. }, Some(_)))).count();
-    assert_eq!(leaves, 1, "one process, in one message");
-    net.carry(0, out);
+    assert_eq!(leaves, 1, "one message for one process");
+    net.carry_out(0, out);
     net.settle();
     assert_eq!(net.announced(1), []);
 }

@@ -1,24 +1,25 @@
-//! Two machines that dial each other whenever they like, over handshakes whose steps interleave in every order, and over
-//! connections that are cut or lost in silence. At rest both hold the same connection, or none.
+//! Two machines that dial each other at any time, with handshake steps in any order, and
+//! connections that are lost without notice. In the end, both have the same connection, or none.
 
 use proptest::prelude::*;
 
 use super::*;
 
-/// Where an attempt to connect is.
+/// The stage of an attempt to connect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
     /// The dialler has sent its name.
     Name,
-    /// It was told `alive`, or that it may go on; the rest of the handshake is one step for each side.
+    /// The acceptor has answered with a status. The rest of the handshake is one step for each
+    /// side.
     Status(Status),
-    /// It has sent its proof. Whether an older connection is to be replaced is known by then.
+    /// The dialler has sent its proof, and whether the connection replaces an older one is decided.
     Reply(bool),
-    /// The acceptor has the connection, and its proof is under way.
+    /// The acceptor has the connection, and its proof is in flight.
     Ack(bool),
-    /// Both ends exist, or have.
-    Made,
-    /// It came to nothing, which the dialler has yet to learn.
+    /// Both ends have had the connection.
+    Complete,
+    /// The attempt has failed, and the dialler does not know it yet.
     Failed,
     Over,
 }
@@ -30,7 +31,7 @@ struct Attempt {
     /// For each side, whether the machine has the connection, and whether its end was closed.
     has: [bool; 2],
     closed: [bool; 2],
-    /// The other side's end of the stream is under way to this one.
+    /// For each side, whether the end of the stream is in flight to it.
     fin: [bool; 2],
     lost: bool,
 }
@@ -94,11 +95,11 @@ impl Pair {
         self.input(side, NodeInput::LinkUp { link: LinkId(at as u64), peer: peer(NAMES[1 - side]), origin });
     }
 
-    /// What can happen next: an attempt, and whose turn it is where an end is to be noticed.
+    /// Returns the possible next steps: an attempt, and the side that notices an end, if any.
     fn possible(&self) -> Vec<(usize, Option<usize>)> {
         let mut possible = Vec::new();
         for (at, attempt) in self.attempts.iter().enumerate() {
-            if !matches!(attempt.stage, Stage::Made | Stage::Over) {
+            if !matches!(attempt.stage, Stage::Complete | Stage::Over) {
                 possible.push((at, None));
             }
             for side in 0..2 {
@@ -137,27 +138,27 @@ impl Pair {
             Stage::Ack(replacing) => {
                 self.up(at, dialler, replacing);
                 self.input(dialler, NodeInput::DialEnded(node(NAMES[acceptor])));
-                Stage::Made
+                Stage::Complete
             }
             Stage::Failed => {
                 self.input(dialler, NodeInput::DialEnded(node(NAMES[acceptor])));
                 Stage::Over
             }
-            done @ (Stage::Made | Stage::Over) => done,
+            done @ (Stage::Complete | Stage::Over) => done,
         };
         true
     }
 
-    /// The attempt whose connection a side holds.
+    /// Returns the attempt whose connection a side has.
     fn held(&self, side: usize) -> Option<u64> {
         self.machines[side].by_name.get(NAMES[1 - side]).map(|link| link.0)
     }
 
-    /// One end learns that the connection is lost, the other doesn't.
+    /// Loses the connection. Only this side notices.
     fn lose(&mut self, side: usize) {
         let Some(held) = self.held(side) else { return };
         let attempt = &mut self.attempts[usize::try_from(held).unwrap()];
-        if attempt.stage != Stage::Made {
+        if attempt.stage != Stage::Complete {
             return;
         }
         attempt.lost = true;
@@ -170,9 +171,9 @@ impl Pair {
         let mut steps = 0;
         while self.step(0) {
             steps += 1;
-            assert!(steps < 10_000, "they dial for ever");
+            assert!(steps < 10_000, "the machines never stop dialling");
         }
-        // A tick too many has not come: what was lost in silence is noticed by the other side too.
+        // Ticks are missing, so the other side also notices a lost connection.
         for side in 0..2 {
             if let Some(held) = self.held(side)
                 && self.attempts[usize::try_from(held).unwrap()].closed[1 - side]
@@ -222,8 +223,8 @@ proptest! {
         }
         pair.settle();
         prop_assert_eq!(pair.held(0), pair.held(1));
-        prop_assert!(!wanted || lost || pair.held(0).is_some(), "they crossed, and lost both");
-        // And whoever wants a connection then, gets one.
+        prop_assert!(!wanted || lost || pair.held(0).is_some(), "both crossing attempts were lost");
+        // Each side can connect afterwards.
         for side in 0..2 {
             pair.connect(side);
             pair.settle();

@@ -1,4 +1,4 @@
-//! What peers call on us, and what they do to our processes.
+//! Calls from peers, and exit signals to our processes.
 
 use super::net::Net;
 use super::*;
@@ -19,7 +19,7 @@ fn tuple(elements: &[Term]) -> Term {
     Term::tuple(elements)
 }
 
-/// `[{M, F, A, []}]`
+/// Returns `[{M, F, A, []}]`.
 fn stack(mfa: &[Term; 3]) -> Term {
     let [m, f, a] = mfa.clone();
     Term::List(vec![tuple(&[m, f, a, Term::List(vec![])])])
@@ -45,9 +45,9 @@ fn request(mfa: (&'static str, &'static str, u8), options: &[Term]) -> Control {
     Control::SpawnRequest { request: reference(PEER, 3), from: them(), new: new.into() }
 }
 
-/// A spawn is answered with its pid, and what comes of it is returned: the reasons of its end, by link and by monitor.
+/// Sends a spawn request. Returns the flags of the answer and the exit reasons by link and monitor.
 fn spawn(alone: &mut Alone, control: Control, args: &[Term]) -> (u32, Vec<Raw>) {
-    let out = alone.tell(1, control, Some(&Term::List(args.to_vec())));
+    let out = alone.receive(1, control, Some(&Term::List(args.to_vec())));
     ended(&out)
 }
 
@@ -78,7 +78,7 @@ fn erpc(alone: &mut Alone, mfa: &[Term; 3]) -> Term {
 }
 
 #[test]
-fn erpc_gives_the_value_or_the_error_of_an_erlang_node() {
+fn erpc_returns_the_value_or_error_of_an_erlang_node() {
     let mut alone = up();
     let result = Term::atom("result");
     let value = erpc(&mut alone, &mfa("m", "f", &[Term::Int(5)]));
@@ -92,14 +92,14 @@ fn erpc_gives_the_value_or_the_error_of_an_erlang_node() {
         assert_eq!(erpc(&mut alone, &mfa), expected);
     }
     let badarg = tuple(&[Term::atom("erpc"), Term::atom("badarg")]);
-    let no_list = [Term::atom("m"), Term::atom("f"), Term::Int(1)];
+    let not_a_list = [Term::atom("m"), Term::atom("f"), Term::Int(1)];
     let expected = tuple(&[result, Term::atom("error"), badarg]);
-    assert_eq!(erpc(&mut alone, &no_list), expected);
+    assert_eq!(erpc(&mut alone, &not_a_list), expected);
     assert_eq!(erpc(&mut alone, &[Term::Int(1), Term::atom("f"), Term::List(vec![])]), expected);
 }
 
 #[test]
-fn nodes_are_told_as_an_erlang_node_tells_them() {
+fn nodes_lists_the_visible_peers_in_order() {
     let mut alone = up();
     alone.up(2, "a@h");
     let hidden = Established { published: false, ..peer("q@h") };
@@ -110,7 +110,7 @@ fn nodes_are_told_as_an_erlang_node_tells_them() {
 }
 
 #[test]
-fn a_spawned_process_ends_as_it_would_elsewhere() {
+fn a_spawned_process_ends_as_on_an_erlang_node() {
     let mut alone = up();
     let (link, monitor) = (Term::atom("link"), Term::tuple([Term::atom("monitor"), Term::List(vec![])]));
     let halt = mfa("erlang", "halt", &[]);
@@ -127,7 +127,7 @@ fn a_spawned_process_ends_as_it_would_elsewhere() {
 }
 
 #[test]
-fn a_spawn_request_that_can_not_be_read_is_refused_and_not_left_alone() {
+fn a_spawn_request_that_cannot_be_read_is_refused() {
     let mut alone = up();
     let refused = |out: &[NodeEffect]| {
         let (request, to) = (reference(PEER, 3), them());
@@ -135,10 +135,10 @@ fn a_spawn_request_that_can_not_be_read_is_refused_and_not_left_alone() {
         assert_eq!(signals(out), [&notsup]);
     };
     let call = || request(("erpc", "execute_call", 4), &[Term::atom("monitor")]);
-    refused(&alone.run(NodeInput::Messages(LinkId(1), vec![(call(), Some(Bytes::from_static(b"no term")))])));
+    refused(&alone.run(NodeInput::Messages(LinkId(1), vec![(call(), Some(Bytes::from_static(b"not a term")))])));
     refused(&alone.run(NodeInput::Messages(LinkId(1), vec![(call(), Some(Bytes::from_static(&[80, 0, 0, 0, 1])))])));
-    refused(&alone.tell(1, call(), Some(&Term::List(vec![Term::atom("result")]))));
-    refused(&alone.tell(1, call(), Some(&Term::atom("none"))));
+    refused(&alone.receive(1, call(), Some(&Term::List(vec![Term::atom("result")]))));
+    refused(&alone.receive(1, call(), Some(&Term::atom("none"))));
     assert!(alone.machine.view().peers[PEER].is_up());
 }
 
@@ -146,7 +146,7 @@ fn a_spawn_request_that_can_not_be_read_is_refused_and_not_left_alone() {
 fn large_arguments_are_not_decoded() {
     let mut alone = up();
     let pid = alone.spawn(vec![]);
-    // `[X]` is six bytes longer than a binary, which is five bytes longer than what is in it.
+    // `[X]` is six bytes longer than a binary `X`, which is five bytes longer than its content.
     let fits = Term::binary(vec![7; limits::CALL_ARGUMENTS - 11]);
     let large = Term::binary(vec![7; limits::CALL_ARGUMENTS - 10]);
     let returned = tuple(&[Term::atom("result"), Term::atom("return"), fits.clone()]);
@@ -158,7 +158,7 @@ fn large_arguments_are_not_decoded() {
     let (to, message) =
         gen_call(Proc::Name(Atom::literal("rex")), tuple(&[Term::atom("call"), m, f, a, Term::Pid(them())]));
     let badrpc = tuple(&[Term::atom("badrpc"), tuple(&[Term::atom("EXIT"), undef(&call)])]);
-    assert_eq!(answer(&alone.tell(1, to, Some(&message))), badrpc);
+    assert_eq!(answer(&alone.receive(1, to, Some(&message))), badrpc);
     let very_large = Term::binary(vec![7; limits::CALL_ARGUMENTS]);
     for (label, to) in [
         ("$gen_call", Proc::Pid(pid.clone())),
@@ -166,57 +166,61 @@ fn large_arguments_are_not_decoded() {
         ("system", Proc::Pid(pid.clone())),
     ] {
         let (to, message) = labelled(label, to, very_large.clone());
-        let Term::Tuple(refused) = answer(&alone.tell(1, to, Some(&message))) else { panic!("no tuple") };
+        let Term::Tuple(refused) = answer(&alone.receive(1, to, Some(&message))) else { panic!("not a tuple") };
         let Term::Tuple(why) = &refused[1] else { panic!("{refused:?}") };
         assert_eq!((&refused[0], &why[0]), (&Term::atom("error"), &Term::atom("too_large")), "{label}");
     }
-    // A tag of any size is echoed.
+    // The answer repeats a tag of any size.
     let from = tuple(&[Term::Pid(them()), very_large.clone()]);
     let message = tuple(&[Term::atom("$gen_call"), from, Term::Int(1)]);
-    let out = alone.tell(1, Control::Send { from: None, to: pid }, Some(&message));
+    let out = alone.receive(1, Control::Send { from: None, to: pid }, Some(&message));
     let [NodeEffect::Signal(_, _, Some(reply))] = out.as_slice() else { panic!("{out:?}") };
     assert_eq!(term(reply), tuple(&[very_large.clone(), tuple(&[Term::atom("got"), Term::Int(1)])]));
     let options = request(("m", "f", 1), &[Term::atom("monitor"), very_large]);
-    let out = alone.tell(1, options, Some(&Term::List(vec![Term::Int(1)])));
+    let out = alone.receive(1, options, Some(&Term::List(vec![Term::Int(1)])));
     assert!(matches!(signals(&out).as_slice(), [Control::SpawnReply { result: Err(why), .. }] if *why == "badopt"));
 }
 
 #[test]
-fn an_answer_may_come_later_and_is_lost_with_its_connection() {
+fn a_later_answer_is_sent_unless_its_connection_has_ended() {
     let mut alone = up();
     let [m, f, a] = mfa("m", "later", &[]);
     let args = Term::List(vec![Term::atom("result"), m, f, a]);
     let call = || request(("erpc", "execute_call", 4), &[Term::atom("monitor")]);
-    let mut out = alone.tell(1, call(), Some(&args));
-    assert_eq!(ended(&out), (2, vec![]), "it runs");
+    let mut out = alone.receive(1, call(), Some(&args));
+    assert_eq!(ended(&out), (2, vec![]), "the process runs");
     out.extend(alone.run(NodeInput::Answer(CallId(alone.machine.last_served), Term::atom("done"))));
     let done = tuple(&[Term::atom("result"), Term::atom("return"), Term::atom("done")]);
     assert_eq!(ended(&out), (2, vec![Raw::encode(&done)]));
-    assert_eq!(alone.run(NodeInput::Answer(CallId(alone.machine.last_served), Term::atom("done"))), [], "only once");
+    assert_eq!(
+        alone.run(NodeInput::Answer(CallId(alone.machine.last_served), Term::atom("done"))),
+        [],
+        "a second answer"
+    );
 
     let pid = alone.spawn(vec![]);
     let (to, message) = gen_call(Proc::Pid(pid), Term::atom("later"));
-    assert_eq!(alone.tell(1, to, Some(&message)), []);
+    assert_eq!(alone.receive(1, to, Some(&message)), []);
     let out = alone.run(NodeInput::Answer(CallId(alone.machine.last_served), Term::atom("done")));
     assert_eq!(answer(&out), Term::atom("done"));
 
-    alone.tell(1, call(), Some(&args));
+    alone.receive(1, call(), Some(&args));
     alone.run(NodeInput::LinkDown { link: LinkId(1), reason: "gone".into(), by_peer: false });
     alone.up(2, PEER);
     let late = alone.run(NodeInput::Answer(CallId(alone.machine.last_served), Term::atom("done")));
-    assert_eq!(late, [], "not to another connection");
+    assert_eq!(late, [], "the answer does not go to another connection");
 }
 
 #[test]
-fn calls_that_wait_are_bounded() {
+fn waiting_calls_of_peers_are_bounded() {
     let mut alone = up();
     let pid = alone.spawn(vec![]);
     for _ in 0..limits::SERVED {
         let (to, message) = gen_call(Proc::Pid(pid.clone()), Term::atom("later"));
-        assert_eq!(alone.tell(1, to, Some(&message)), []);
+        assert_eq!(alone.receive(1, to, Some(&message)), []);
     }
     let (to, message) = gen_call(Proc::Pid(pid), Term::atom("later"));
-    let Term::Tuple(refused) = answer(&alone.tell(1, to, Some(&message))) else { panic!("no tuple") };
+    let Term::Tuple(refused) = answer(&alone.receive(1, to, Some(&message))) else { panic!("not a tuple") };
     assert_eq!(refused[0], Term::atom("error"));
     let error = tuple(&[Term::atom("erpc"), Term::atom("system_limit")]);
     let expected = tuple(&[Term::atom("result"), Term::atom("error"), error]);
@@ -236,7 +240,7 @@ fn labelled(label: &'static str, to: Proc, request: Term) -> (Control, Term) {
     (control, tuple(&[Term::atom(label), from, request]))
 }
 
-/// The answer to [`gen_call`], which is the first signal.
+/// Returns the answer to [`gen_call`], which is the first signal.
 fn answer(out: &[NodeEffect]) -> Term {
     match out.first() {
         Some(NodeEffect::Signal(_, Control::Send { to, .. }, Some(message))) if *to == them() => match term(message) {
@@ -251,65 +255,65 @@ fn answer(out: &[NodeEffect]) -> Term {
 }
 
 #[test]
-fn whatever_is_called_answers() {
+fn every_process_answers_calls() {
     let mut alone = up();
     let notsup = tuple(&[Term::atom("error"), Term::atom("notsup")]);
     for name in ["net_kernel", "rex", "global_group", "pg"] {
-        let (to, message) = gen_call(Proc::Name(Atom::literal(name)), Term::atom("nonsense"));
-        assert_eq!(answer(&alone.tell(1, to, Some(&message))), notsup, "{name}");
+        let (to, message) = gen_call(Proc::Name(Atom::literal(name)), Term::atom("unknown"));
+        assert_eq!(answer(&alone.receive(1, to, Some(&message))), notsup, "{name}");
         let (to, message) = labelled("system", Proc::Name(Atom::literal(name)), Term::atom("get_state"));
         let state = tuple(&[Term::atom("ok"), Term::atom(name)]);
-        assert_eq!(answer(&alone.tell(1, to, Some(&message))), state, "{name}");
+        assert_eq!(answer(&alone.receive(1, to, Some(&message))), state, "{name}");
     }
     let pid = alone.spawn(vec![]);
     let (to, message) = labelled("system", Proc::Pid(pid.clone()), Term::atom("get_status"));
-    let Term::Tuple(status) = answer(&alone.tell(1, to, Some(&message))) else { panic!("no tuple") };
+    let Term::Tuple(status) = answer(&alone.receive(1, to, Some(&message))) else { panic!("not a tuple") };
     assert_eq!((&status[0], &status[1]), (&Term::atom("status"), &Term::Pid(pid)));
 }
 
 #[test]
-fn rex_applies_passes_on_and_refuses() {
+fn rex_applies_functions_and_passes_messages_on() {
     let mut alone = up();
     let rex = || Proc::Name(Atom::literal("rex"));
-    let ask = |what: &'static str, mfa: &[Term; 3]| {
+    let ask = |label: &'static str, mfa: &[Term; 3]| {
         let [m, f, a] = mfa.clone();
-        tuple(&[Term::atom(what), m, f, a, Term::Pid(them())])
+        tuple(&[Term::atom(label), m, f, a, Term::Pid(them())])
     };
     let (value, halt) = (mfa("m", "f", &[Term::Int(5)]), mfa("erlang", "halt", &[]));
-    for what in ["call", "block_call"] {
-        let (to, message) = gen_call(rex(), ask(what, &value));
-        assert_eq!(answer(&alone.tell(1, to, Some(&message))), Term::Int(5));
-        let (to, message) = gen_call(rex(), ask(what, &halt));
+    for label in ["call", "block_call"] {
+        let (to, message) = gen_call(rex(), ask(label, &value));
+        assert_eq!(answer(&alone.receive(1, to, Some(&message))), Term::Int(5));
+        let (to, message) = gen_call(rex(), ask(label, &halt));
         let exit = tuple(&[Term::atom("EXIT"), undef(&halt)]);
         let badrpc = tuple(&[Term::atom("badrpc"), exit]);
-        assert_eq!(answer(&alone.tell(1, to, Some(&message))), badrpc);
+        assert_eq!(answer(&alone.receive(1, to, Some(&message))), badrpc);
     }
     let cast = tuple(&[Term::atom("$gen_cast"), ask("cast", &value)]);
     let to = || Control::SendName { from: them(), to: Atom::literal("rex") };
-    assert_eq!(alone.tell(1, to(), Some(&cast)), []);
+    assert_eq!(alone.receive(1, to(), Some(&cast)), []);
 
-    let told = |out: &[NodeEffect]| match out {
+    let answered = |out: &[NodeEffect]| match out {
         [NodeEffect::Signal(_, Control::Send { to, .. }, Some(message))] if *to == them() => term(message),
         other => panic!("{other:?}"),
     };
     let plain = |request: Term| tuple(&[Term::Pid(them()), request]);
-    let out = alone.tell(1, to(), Some(&plain(ask("call", &value))));
-    assert_eq!(told(&out), tuple(&[Term::atom("rex"), Term::Int(5)]));
-    let pass = |what, name| plain(tuple(&[Term::atom(what), Term::atom(name), Term::atom("hello")]));
+    let out = alone.receive(1, to(), Some(&plain(ask("call", &value))));
+    assert_eq!(answered(&out), tuple(&[Term::atom("rex"), Term::Int(5)]));
+    let pass = |label, name| plain(tuple(&[Term::atom(label), Term::atom(name), Term::atom("hello")]));
     let node = Term::atom("m@h");
     let nobody = tuple(&[Term::atom("nonexisting_name"), Term::atom("nobody")]);
     let nobody = tuple(&[Term::atom("rex"), node.clone(), nobody]);
-    let out = alone.tell(1, to(), Some(&pass("sbcast", "net_kernel")));
-    assert_eq!(told(&out), tuple(&[Term::atom("rex"), node.clone(), node]));
-    assert_eq!(told(&alone.tell(1, to(), Some(&pass("sbcast", "nobody")))), nobody);
-    assert_eq!(told(&alone.tell(1, to(), Some(&pass("send", "nobody")))), nobody);
-    assert_eq!(alone.tell(1, to(), Some(&pass("send", "net_kernel"))), []);
+    let out = alone.receive(1, to(), Some(&pass("sbcast", "net_kernel")));
+    assert_eq!(answered(&out), tuple(&[Term::atom("rex"), node.clone(), node]));
+    assert_eq!(answered(&alone.receive(1, to(), Some(&pass("sbcast", "nobody")))), nobody);
+    assert_eq!(answered(&alone.receive(1, to(), Some(&pass("send", "nobody")))), nobody);
+    assert_eq!(alone.receive(1, to(), Some(&pass("send", "net_kernel"))), []);
 }
 
-// ---- Ends from outside --------------------------------------------------------------------------
+// ---- Exit signals -------------------------------------------------------------------------------
 
 #[test]
-fn a_killed_process_is_followed_by_another_in_its_place() {
+fn a_killed_process_restarts_with_a_new_pid_in_the_same_groups() {
     let mut net = Net::new(&["a@h", "b@h"]);
     net.connect(0, 1);
     net.spawn(0, "x");
@@ -323,23 +327,23 @@ fn a_killed_process_is_followed_by_another_in_its_place() {
         Control::Monitor { from: foreign("b@h", 7), to: Proc::Pid(first.clone()), reference: reference("b@h", 99) };
     net.input(0, NodeInput::Messages(link, vec![(watch, None)]));
     net.input(0, NodeInput::Messages(link, vec![(kill(first.clone(), "shutdown"), None)]));
-    assert_eq!(pid(&net), first, "it traps exits");
+    assert_eq!(pid(&net), first, "the process traps exits");
 
     let mut out = Vec::new();
     net.machines[0].handle(net.now, NodeInput::Messages(link, vec![(kill(first.clone(), "kill"), None)]), &mut out);
     let down = |control: &&Control| matches!(control, Control::MonitorExit { reason, .. } if *reason == atom("killed"));
     assert!(signals(&out).iter().any(down));
-    net.carry(0, out);
+    net.carry_out(0, out);
     net.settle();
     assert_ne!(pid(&net), first);
-    assert_eq!(net.announced(1), net.expected(1), "in the same group");
+    assert_eq!(net.announced(1), net.expected(1), "the process is in the same group");
     net.input(0, NodeInput::Exit(id, "shutdown"));
     net.settle();
-    assert_eq!(net.announced(1), [], "and the same to our own side");
+    assert_eq!(net.announced(1), [], "the id stays the same");
 }
 
 #[test]
-fn a_killed_scope_finds_the_others_again() {
+fn a_killed_scope_discovers_the_others_again() {
     let mut net = Net::new(&["a@h", "b@h"]);
     net.connect(0, 1);
     net.spawn(0, "x");
@@ -358,13 +362,13 @@ fn a_killed_scope_finds_the_others_again() {
 }
 
 #[test]
-fn a_process_can_be_stopped_in_good_order() {
+fn a_process_can_be_terminated_through_sys() {
     let mut alone = up();
     let pid = alone.spawn(vec![]);
-    alone.tell(1, monitor(Proc::Pid(pid.clone()), 1), None);
+    alone.receive(1, monitor(Proc::Pid(pid.clone()), 1), None);
     let stop = tuple(&[Term::atom("terminate"), Term::atom("normal")]);
     let (to, message) = labelled("system", Proc::Pid(pid.clone()), stop);
-    let out = alone.tell(1, to, Some(&message));
+    let out = alone.receive(1, to, Some(&message));
     assert_eq!(answer(&out), Term::atom("ok"));
     let reason = atom("normal");
     let from = Proc::Pid(pid);

@@ -1,4 +1,4 @@
-//! Calls of Erlang/OTP's tools to every node: `functions` over `rex`.
+//! The functions that Erlang/OTP's tools call on every node, called through `rex`.
 
 use super::*;
 
@@ -20,7 +20,7 @@ fn call(alone: &mut Alone, (module, function): (&'static str, &'static str), arg
     let from = Term::tuple([Term::Pid(foreign(PEER, 7)), Term::Reference(reference(PEER, 1))]);
     let request = Term::tuple([Term::atom("$gen_call"), from, Term::tuple(call)]);
     let control = Control::SendName { from: foreign(PEER, 7), to: Atom::literal("rex") };
-    let Term::Tuple(answer) = message(&alone.tell(1, control, Some(&request))) else { panic!("no answer") };
+    let Term::Tuple(answer) = message(&alone.receive(1, control, Some(&request))) else { panic!("no answer") };
     match &answer[1] {
         Term::Tuple(badrpc) if badrpc[0] == Term::atom("badrpc") => match &badrpc[1] {
             Term::Tuple(exit) => match &exit[1] {
@@ -58,7 +58,7 @@ fn the_processes_and_their_names_are_listed() {
     let names = ["global_group", "net_kernel", "pg", "rex"].map(Term::atom);
     assert_eq!(erlang(&mut alone, "registered", &[]), list(&names));
     let proxy = Term::Pid(alone.spawn(vec![]));
-    let Term::List(processes) = erlang(&mut alone, "processes", &[]) else { panic!("no list") };
+    let Term::List(processes) = erlang(&mut alone, "processes", &[]) else { panic!("not a list") };
     assert_eq!(processes.len(), names.len() + 1);
     assert!(processes.contains(&proxy), "{processes:?}");
     let count = erlang(&mut alone, "system_info", &[Term::atom("process_count")]);
@@ -78,10 +78,10 @@ fn only_our_own_processes_are_described_and_those_that_ended_are_undefined() {
         erlang(alone, "process_info", &args)
     };
     let alive = |alone: &mut Alone, pid: Term| erlang(alone, "is_process_alive", &[pid]);
-    let Term::List(all) = info(&mut alone, &[]) else { panic!("no list") };
-    assert_eq!(all.len(), 16, "it has no registered name: {all:?}");
+    let Term::List(all) = info(&mut alone, &[]) else { panic!("not a list") };
+    assert_eq!(all.len(), 16, "the process has no registered name: {all:?}");
     let rex = named(&mut alone, "rex");
-    let Term::List(all) = erlang(&mut alone, "process_info", std::slice::from_ref(&rex)) else { panic!("no list") };
+    let Term::List(all) = erlang(&mut alone, "process_info", std::slice::from_ref(&rex)) else { panic!("not a list") };
     assert_eq!(all[0], Term::tuple([Term::atom("registered_name"), Term::atom("rex")]));
     assert_eq!(all.len(), 17);
     let name = Term::atom("registered_name");
@@ -92,8 +92,7 @@ fn only_our_own_processes_are_described_and_those_that_ended_are_undefined() {
     assert_eq!(info(&mut alone, &[list(&[status.clone(), name.clone()])]), both);
     let label = Term::tuple([Term::atom("dictionary"), Term::atom("$process_label")]);
     assert_eq!(info(&mut alone, std::slice::from_ref(&label)), pair(&label, Term::atom("undefined")));
-    for unknown in
-        [Term::atom("nonsense"), Term::Int(1), list(&[Term::atom("nonsense")]), Term::tuple([status.clone()])]
+    for unknown in [Term::atom("unknown"), Term::Int(1), list(&[Term::atom("unknown")]), Term::tuple([status.clone()])]
     {
         assert_eq!(info(&mut alone, std::slice::from_ref(&unknown)), badarg(), "{unknown:?}");
     }
@@ -123,16 +122,16 @@ fn shown_links_and_monitors_are_bounded() {
             other => panic!("{other:?}"),
         }
     };
-    let most = u32::try_from(limits::PROCESS_TIES).unwrap();
-    for tie in 1..=most + 1 {
-        alone.tell(1, Control::Link { from: foreign(PEER, tie), to: rex.clone() }, None);
-        alone.tell(1, monitor(Proc::Pid(rex.clone()), tie), None);
+    let limit = u32::try_from(limits::PROCESS_TIES).unwrap();
+    for tie in 1..=limit + 1 {
+        alone.receive(1, Control::Link { from: foreign(PEER, tie), to: rex.clone() }, None);
+        alone.receive(1, monitor(Proc::Pid(rex.clone()), tie), None);
         if tie == 2 {
             assert_eq!((shown(&mut alone, "links"), shown(&mut alone, "monitored_by")), (2, 2));
         }
     }
-    let most = limits::PROCESS_TIES;
-    assert_eq!((shown(&mut alone, "links"), shown(&mut alone, "monitored_by")), (most, most));
+    let limit = limits::PROCESS_TIES;
+    assert_eq!((shown(&mut alone, "links"), shown(&mut alone, "monitored_by")), (limit, limit));
 }
 
 #[test]
@@ -156,7 +155,7 @@ fn the_system_is_described_and_unknown_items_are_refused() {
     assert_eq!(system(&mut alone, "port_count"), Term::Int(0));
     assert_eq!(system(&mut alone, "scheduler_bindings"), badarg());
     assert_eq!(erlang(&mut alone, "system_info", &[Term::Int(1)]), badarg());
-    let Term::List(memory) = erlang(&mut alone, "memory", &[]) else { panic!("no list") };
+    let Term::List(memory) = erlang(&mut alone, "memory", &[]) else { panic!("not a list") };
     let total = Term::Int(i64::try_from(MEMORY).unwrap());
     assert_eq!(memory[0], Term::tuple([Term::atom("total"), total]));
     alone.machine.memory = || None;
@@ -184,7 +183,7 @@ fn the_node_has_no_code_and_no_applications() {
 }
 
 #[test]
-fn ports_and_sockets_are_exported_empty_lists() {
+fn the_lists_of_ports_and_sockets_are_exported_and_empty() {
     let mut alone = up();
     for function in ["get_port_list", "get_socket_list", "socket_info"] {
         assert!(is_exported(&mut alone, ("observer_backend", function), 0), "{function}");
@@ -237,7 +236,7 @@ fn the_relay_of_dbg_is_refused_and_no_process_starts() {
             options: Raw::encode(&list(&[Term::atom("link")])),
         };
         let request = Control::SpawnRequest { request: reference(PEER, 3), from: foreign(PEER, 7), new: new.into() };
-        let out = alone.tell(1, request, Some(&args));
+        let out = alone.receive(1, request, Some(&args));
         let [NodeEffect::Signal(_, Control::SpawnReply { flags: 0, result: Err(why), .. }, None)] = out.as_slice()
         else {
             panic!("{out:?}");
