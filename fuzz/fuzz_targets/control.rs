@@ -178,7 +178,7 @@ impl Node {
 
     fn tell(&mut self, control: Control, payload: Option<Bytes>) {
         self.input(NodeInput::Messages(OURS, vec![(control, payload)]));
-        assert!(self.machine.holds(OTHERS));
+        assert!(self.machine.has_link(OTHERS));
     }
 
     fn end(mut self) {
@@ -188,7 +188,7 @@ impl Node {
             reason: PeerReason::from(&CloseReason::ClosedByPeer),
             by_peer: false,
         });
-        assert!(!self.machine.holds(OURS) && self.machine.holds(OTHERS));
+        assert!(!self.machine.has_link(OURS) && self.machine.has_link(OTHERS));
         assert!(self.machine.view().announced.is_empty(), "what a peer joined is gone with it");
     }
 }

@@ -147,7 +147,7 @@ impl Handle {
     /// # Errors
     /// [`Stopped`]; the inner error is the reason why there is no answer.
     pub async fn gen_call(&self, node: NodeName, name: Atom, request: Term) -> Result<Result<Raw, CallError>, Stopped> {
-        let call = |token| NodeInput::Ask { node, name, request, token };
+        let call = |token| NodeInput::GenCall { node, name, request, token };
         self.request(call, Reply::Result).await?.await.map_err(|_| Stopped)
     }
 

@@ -1,10 +1,9 @@
-//! The node as a pure machine: what came in and the time go in, what is to be done comes out.
+//! The node as a pure machine: inputs and the time come in, effects go out.
 //!
-//! It owns every fact of the node: peers, processes, monitors and links towards them, process
-//! groups, calls that wait for an answer. It opens no socket, reads no clock and never waits;
-//! [`super::task`] does all that for it. Decisions about two connections for one name are made here
-//! and nowhere else: [`Machine::accept_status`], [`Machine::still_wanted`] and
-//! [`NodeInput::LinkUp`].
+//! It owns the state of the node: peers, processes, the monitors and links towards them, process
+//! groups, and calls that wait for answers. It opens no socket, reads no clock and never waits;
+//! [`super::task`] does that. Only [`Machine::accept_status`], [`Machine::still_wanted`] and
+//! [`NodeInput::LinkUp`] decide between two connections for one name.
 
 mod backlog;
 mod calls;
@@ -45,26 +44,26 @@ use calls::{Calls, PendingCall};
 pub use content::{Content, read};
 use leftovers::Leftovers;
 use monitors::Monitors;
-use served::{ReplyTo, Served, Wanted};
+use served::{ReplyTo, ServedCall, SpawnRequest};
 use ties::Ties;
 
-/// Names the answer to a call, for whoever asked.
+/// Identifies a request of the program, and its result.
 pub type Token = u64;
 
-/// What the machine is told.
+/// An input of the machine.
 pub enum NodeInput {
     /// A handshake is complete.
     LinkUp {
-        /// Its connection.
+        /// The new connection.
         link: LinkId,
-        /// Who is at the other end.
+        /// The peer.
         peer: Established,
-        /// How it came about.
+        /// Which side dialled.
         origin: Origin,
     },
     /// A connection has ended.
     LinkDown {
-        /// Which.
+        /// The connection.
         link: LinkId,
         /// Why.
         reason: PeerReason,
@@ -73,34 +72,33 @@ pub enum NodeInput {
     },
     /// Control messages of one connection, in order, each with its payload.
     Messages(LinkId, Vec<(Control, Option<Bytes>)>),
-    /// A control message of a connection, whose large payload was decoded by [`read`]. It is
-    /// handled by [`Machine::step`].
+    /// A control message of a connection, whose large payload was decoded by [`read`].
+    /// [`Machine::step`] handles it.
     Read(LinkId, Box<(Control, Content)>),
-    /// Connect to this node, unless that is done or under way.
+    /// Connect to this node, unless it is connected or an attempt is under way.
     Connect(NodeName),
-    /// An attempt to connect has ended, whether there is a connection now or not.
+    /// An attempt to connect has ended, successful or not.
     DialEnded(NodeName),
-    /// These nodes need not be remembered, as far as they are not connected.
+    /// Forget those of these nodes that are not connected.
     Forget(Vec<NodeName>),
-    /// Register a process under a name; it joins groups of scopes (each group with its scope's
-    /// name) at once.
+    /// Spawn a process, which joins its groups in every scope.
     Spawn {
-        /// The registered name, if it is to have one.
+        /// The registered name, if any.
         name: Option<Atom>,
-        /// What it does.
+        /// The code of the process.
         behaviour: Box<dyn Behaviour>,
-        /// Groups to join: in each configured scope.
+        /// The groups to join.
         groups: Vec<Term>,
-        /// Where to tell which process it is.
+        /// Identifies the result.
         token: Token,
     },
-    /// End a process: its groups, monitors and links are told this reason.
+    /// End a process with this reason.
     Exit(ProcessId, &'static str),
-    /// The answer to a call of a peer that was not answered at once.
+    /// Answer a call of a peer that waits.
     Answer(CallId, Term),
-    /// Send a message to the members of a group that peers have.
+    /// Send a message to the peers' members of a group.
     Publish {
-        /// The group, in whichever scopes.
+        /// The group, in all scopes.
         group: pg::Key,
         /// The message.
         message: Iovec,
@@ -111,18 +109,18 @@ pub enum NodeInput {
         node: NodeName,
         /// The function.
         function: Function,
-        /// Where the result goes; a call without is a cast.
+        /// Identifies the result; none for a cast.
         token: Option<Token>,
     },
     /// Call a process of a connected node, as `gen_server:call/3` does.
-    Ask {
+    GenCall {
         /// The node.
         node: NodeName,
         /// The process's registered name.
         name: Atom,
         /// The request.
         request: Term,
-        /// Where the answer goes.
+        /// Identifies the answer.
         token: Token,
     },
     /// Send a message to a process of a connected node.
@@ -131,45 +129,45 @@ pub enum NodeInput {
         to: Address,
         /// The message.
         message: Iovec,
-        /// Where it is told whether the node is connected.
+        /// Identifies the result, which is whether the node is connected.
         token: Token,
     },
     /// Monitor a process of a connected node.
     Monitor {
         /// The process.
         to: Address,
-        /// Where its end is told.
+        /// Identifies the exit reason.
         token: Token,
     },
-    /// Link a process of ours to one of a connected node.
+    /// Link one of our processes to a process of a connected node.
     LinkTo {
-        /// Ours.
+        /// Our process.
         process: ProcessId,
-        /// The peer's.
+        /// The peer's process.
         to: Pid,
     },
     /// Remove a monitor.
     Demonitor(Token),
     /// End all processes and close all connections.
     Stop,
-    /// Nothing but the passing of time.
+    /// Time has passed; see [`Machine::next_deadline`].
     Tick,
 }
 
-/// What the machine wants done.
+/// An effect that the machine requests.
 #[derive(Debug, PartialEq)]
 pub enum NodeEffect {
     /// Send a signal over a connection.
     Signal(LinkId, Control, Option<Iovec>),
-    /// Close a connection, after what was sent on it.
+    /// Close a connection, after the signals that were sent before.
     Close(LinkId, String),
     /// Try to connect to this node; [`NodeInput::DialEnded`] follows.
     Dial(NodeName),
-    /// Tell which process is the new one.
+    /// Report the id of a new process.
     Spawned(Token, ProcessId),
-    /// Tell the result of a call.
+    /// Report the result of a call.
     Result(Token, Result<Raw, CallError>),
-    /// Tell that a process that we monitor has ended, and why.
+    /// Report the exit reason of a monitored process.
     Down(Token, Raw),
     /// Log that a message of a peer was dropped, because it exceeds a limit.
     Dropped(LinkId, DecodeError),
@@ -185,13 +183,13 @@ struct Link {
     since: SystemTime,
     origin: Origin,
     flags: Flags,
-    /// Whether the same incarnation closed its former connection in order, and we dialled this one.
+    /// Whether the same incarnation closed its last connection in order, and we dialled this one.
     had_left: bool,
     /// Monitors and links between the peer's processes and ours.
     ties: Ties,
 }
 
-/// What the node and its peers owe each other: none of it outlives its connection.
+/// The number of operations between the node and its peers. They end with their connection.
 #[cfg(any(test, feature = "internals"))]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Pending {
@@ -201,7 +199,7 @@ pub struct Pending {
     pub served: usize,
     /// Our monitors of processes of peers.
     pub monitors: usize,
-    /// Monitors and links that processes of peers have towards ours.
+    /// Monitors and links of peers' processes to ours.
     pub ties: usize,
 }
 
@@ -226,7 +224,7 @@ pub struct Machine {
     backlogs: Backlogs,
     leftovers: Leftovers,
     /// Calls of peers that wait for our answers.
-    served: HashMap<CallId, Served>,
+    served: HashMap<CallId, ServedCall>,
     last_served: u64,
     functions: Box<dyn Functions>,
     tick_time: Duration,
@@ -239,30 +237,30 @@ pub struct Machine {
     changed: bool,
 }
 
-/// What a machine is made of.
+/// The parts of a new machine.
 pub struct Parts {
     /// The node's full name.
     pub name: NodeName,
-    /// Which incarnation of the name it is.
+    /// Identifies this incarnation of the node.
     pub creation: u32,
     /// Its scopes of process groups.
     pub scopes: Vec<Atom>,
-    /// The groups of peers that are shown in the view.
+    /// The groups of peers that the view shows.
     pub watched: Watched,
-    /// What peers can call.
+    /// The functions that peers can call.
     pub functions: Box<dyn Functions>,
-    /// What peers are told of our `net_ticktime`.
+    /// The `net_ticktime` of this node.
     pub tick_time: Duration,
-    /// Returns the resident memory of this operating system process, in bytes.
+    /// Returns the resident memory of the operating system's process, in bytes.
     pub memory: fn() -> Option<u64>,
     /// The program that runs the node, as tools show it.
     pub program: Program,
-    /// Whether we are a hidden node, of which no peer's scope is told.
+    /// Whether the node is hidden, so that peers' scopes do not discover it.
     pub hidden: bool,
 }
 
 impl Machine {
-    /// A node with its services running and a process for each scope.
+    /// Creates a node with running services and a process for each scope.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
         let Parts { name, creation, scopes, watched, functions, tick_time, memory, program, hidden } = parts;
@@ -306,7 +304,8 @@ impl Machine {
         }
     }
 
-    /// What a peer that says it is `name` is answered (`accept_pending` in OTP's `net_kernel.erl`).
+    /// Returns the status for a peer that has sent `name` (`accept_pending` in OTP's
+    /// `net_kernel.erl`).
     #[must_use]
     pub fn accept_status(&self, name: &NodeName) -> Status {
         if *name == self.name || (self.links.len() >= limits::PEERS && !self.by_name.contains_key(name)) {
@@ -316,54 +315,52 @@ impl Machine {
         } else if !self.dialer.contains(name) {
             Status::Ok
         } else if self.name > *name {
-            // "If the node's own name is greater, the other's attempt is given up": both sides
-            // decide alike.
+            // Both sides continue the attempt that the greater name dialled.
             Status::Nok
         } else {
             Status::OkSimultaneous
         }
     }
 
-    /// Whether an attempt of ours to reach `name`, which still believes in an older connection, is
-    /// to go on: yes, unless a connection has come about meanwhile (`is_pending` in OTP's
-    /// `net_kernel.erl`).
+    /// Returns whether our attempt to connect to `name`, which answered `alive`, should continue:
+    /// only if there is no connection by now (`is_pending` in OTP's `net_kernel.erl`).
     #[must_use]
     pub fn still_wanted(&self, name: &NodeName) -> bool {
         self.dialer.contains(name) && !self.by_name.contains_key(name)
     }
 
-    /// When [`NodeInput::Tick`] is due at the latest.
+    /// Returns when [`NodeInput::Tick`] is due.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
         self.calls.next_deadline().into_iter().chain(self.next_poll).min()
     }
 
-    /// Whether there is, or would be, nothing to do to be connected to `name`.
+    /// Returns whether `name` is connected or is this node.
     #[must_use]
     pub fn is_connected(&self, name: &NodeName) -> bool {
         self.name == *name || self.by_name.contains_key(name)
     }
 
-    /// Whether this connection is one that stands.
+    /// Returns whether this connection is open.
     #[must_use]
-    pub fn holds(&self, link: LinkId) -> bool {
+    pub fn has_link(&self, link: LinkId) -> bool {
         self.links.contains_key(&link)
     }
 
-    /// Whether the view has changed since this was asked last.
+    /// Returns whether the view has changed since the last call.
     pub fn take_changed(&mut self) -> bool {
         std::mem::take(&mut self.changed)
     }
 
-    /// Whether there was a connection to `name` before, or is one.
+    /// Returns whether `name` is connected, or was and is not forgotten.
     #[must_use]
     pub(crate) fn has_met(&self, name: &NodeName) -> bool {
         self.by_name.contains_key(name) || self.down.contains_key(name)
     }
 
-    /// Whether [`Self::groups`] may have changed since this was asked last.
+    /// Returns whether [`Self::groups`] may have changed since the last call.
     pub(crate) fn take_groups_changed(&mut self) -> bool {
-        // Each is asked, also behind one that has changed.
+        // No short circuit: each scope must be reset.
         let mut changed = false;
         for scope in self.scopes.values_mut() {
             changed |= scope.take_touched();
@@ -371,7 +368,7 @@ impl Machine {
         changed
     }
 
-    /// How much each scope holds.
+    /// Returns the size of each scope.
     #[must_use]
     pub fn groups(&self) -> Groups {
         self.scopes.iter().map(|(name, scope)| (Arc::from(name.as_str()), scope.census())).collect()
@@ -384,7 +381,7 @@ impl Machine {
         self.scopes.get(scope).map(|scope| scope.members(group))
     }
 
-    /// The scopes of process groups that a connected node has as we do.
+    /// Returns the scopes that a connected node exchanges with ours.
     #[must_use]
     pub fn exchanges(&self, node: &NodeName) -> BTreeSet<Arc<str>> {
         let Some(link) = self.by_name.get(node) else { return BTreeSet::new() };
@@ -392,7 +389,7 @@ impl Machine {
         both.map(|(name, _)| Arc::from(name.as_str())).collect()
     }
 
-    /// How much waits to be answered or told.
+    /// Counts the operations that have not ended.
     #[cfg(any(test, feature = "internals"))]
     #[must_use]
     pub fn pending(&self) -> Pending {
@@ -400,15 +397,15 @@ impl Machine {
         Pending { calls: self.calls.len(), served: self.served.len(), monitors: self.monitors.len(), ties }
     }
 
-    /// Returns the memory of what is kept of a peer between its messages, in bytes, approximately:
-    /// the members of its groups, the part of a message that is being applied, monitors and links.
+    /// Returns the memory that a peer uses here between its messages, in bytes, approximately: the
+    /// members of its groups, the message that is being applied, monitors and links.
     #[must_use]
     pub fn kept(&self, link: LinkId) -> usize {
         let ties = self.links.get(&link).map_or(0, |link| link.ties.bytes());
         ties + self.scopes.values().map(|scope| scope.bytes(link)).sum::<usize>()
     }
 
-    /// What others see of the node.
+    /// Returns the view of the node.
     #[must_use]
     pub fn view(&self) -> View {
         let up = |(id, link): (&LinkId, &Link)| {
@@ -420,7 +417,7 @@ impl Machine {
         let mut peers = self.down.clone();
         peers.extend(self.links.iter().map(up));
         let announced = self.scopes.values().flat_map(Scope::announced);
-        // Each scope of a peer speaks for its own node, which is connected.
+        // A peer's scope reports only processes of its own node, which is connected.
         let peer = |node: &Atom| self.by_name.get_key_value(node.as_str()).map(|(name, _)| name.clone());
         let announced = announced.filter_map(|(name, node)| Some((name, peer(&node)?))).collect();
         let grouped = self.scopes.values().flat_map(Scope::grouped).filter_map(|node| peer(&node)).collect();
@@ -435,7 +432,7 @@ impl Machine {
         }
     }
 
-    /// Takes an input; what is to be done is added to `out`.
+    /// Handles an input. Adds the effects to `out`.
     pub fn handle(&mut self, now: Now, input: NodeInput, out: &mut Vec<NodeEffect>) {
         match input {
             NodeInput::LinkUp { link, peer, origin } => self.link_up(now, link, peer, origin, out),
@@ -470,7 +467,7 @@ impl Machine {
             NodeInput::Answer(call, value) => self.answered(call, value, out),
             NodeInput::Publish { group, message } => self.publish(&group, message, out),
             NodeInput::Call { node, function, token } => self.call(now, &node, &function, token, out),
-            NodeInput::Ask { node, name, request, token } => self.ask(now, &node, &name, &request, token, out),
+            NodeInput::GenCall { node, name, request, token } => self.gen_call(now, &node, &name, &request, token, out),
             NodeInput::Send { to, message, token } => self.send(to, message, token, out),
             NodeInput::Monitor { to, token } => self.monitor_peer(to, token, out),
             NodeInput::LinkTo { process, to } => self.link_to(now, process, to, out),

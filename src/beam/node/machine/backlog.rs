@@ -1,12 +1,12 @@
 //! Messages that wait because an earlier one of the same connection needs more than one step. Pure.
 //!
-//! Each connection's messages are handled in order, and connections take turns step by step.
+//! The messages of a connection are handled in order, and connections take turns at each step.
 
 use std::collections::VecDeque;
 
 use super::*;
 
-/// Cost of a message besides its bytes.
+/// The fixed cost of a message, in addition to its bytes.
 const MESSAGE: usize = 64;
 
 /// A message that waits.
@@ -58,8 +58,8 @@ impl Machine {
         self.backlogs.links.contains_key(&link)
     }
 
-    /// Handles messages of a connection in order. If they and their answers cost much, leaves the
-    /// rest for [`Self::step`].
+    /// Handles messages of a connection in order. If their cost reaches [`limits::NODE_TURN`],
+    /// leaves the rest for [`Self::step`].
     pub(super) fn messages(
         &mut self,
         now: Now,
@@ -112,12 +112,12 @@ impl Machine {
                 backlog.waiting.push_back(message);
                 0
             }
-            None => self.take(now, link, message, out),
+            None => self.handle_message(now, link, message, out),
         }
     }
 
-    /// Handles a message. Returns the cost, in bytes of the message and of what is sent for it.
-    fn take(&mut self, now: Now, link: LinkId, message: Waiting, out: &mut Vec<NodeEffect>) -> usize {
+    /// Handles a message. Returns the cost, in bytes of the message and of the signals it causes.
+    fn handle_message(&mut self, now: Now, link: LinkId, message: Waiting, out: &mut Vec<NodeEffect>) -> usize {
         let before = out.len();
         let read = match message {
             Waiting::Unread(control, payload) => {
@@ -137,7 +137,8 @@ impl Machine {
             _ => 0,
         };
         let cost = MESSAGE + read + out.iter().skip(before).map(size).sum::<usize>();
-        // Leftovers do not grow without limit, because each message clears at least what it leaves.
+        // Each message clears at least as much as it leaves, so leftovers do not grow without
+        // limit.
         self.clear(cost.min(limits::NODE_TURN), out);
         cost
     }
@@ -147,9 +148,9 @@ impl Machine {
         self.backlogs.of(link).scope = Some(scope);
     }
 
-    /// Does one step: clears a part of the leftovers, and for the next connection applies a part of
-    /// its message or handles its next message. Returns the connection, if any, and the cost of the
-    /// step in bytes of messages; `None` if nothing waits.
+    /// Does one step. Clears a part of the leftovers; for the connection whose turn it is, applies
+    /// a part of its current message or handles the next one. Returns the connection, if any, and
+    /// the cost of the step in bytes of messages, or none if nothing waits.
     pub fn step(&mut self, now: Now, out: &mut Vec<NodeEffect>) -> Option<(Option<LinkId>, usize)> {
         let Some((link, scope, next)) = self.next_turn() else {
             let cost = self.clear(limits::NODE_TURN, out);
@@ -161,7 +162,7 @@ impl Machine {
             self.clear(cost, out);
         }
         if let Some(message) = next {
-            cost += self.take(now, link, message, out);
+            cost += self.handle_message(now, link, message, out);
         }
         if let Some(backlog) = self.backlogs.links.get(&link) {
             if backlog.scope.is_some() || !backlog.waiting.is_empty() {
@@ -173,8 +174,8 @@ impl Machine {
         Some((Some(link), cost))
     }
 
-    /// Takes the connection whose turn it is, with the scope that applies its message, or its next
-    /// message.
+    /// Returns the connection whose turn it is, with the scope that applies its message, or its
+    /// next message.
     fn next_turn(&mut self) -> Option<(LinkId, Option<Atom>, Option<Waiting>)> {
         loop {
             let link = self.backlogs.turns.pop_front()?;

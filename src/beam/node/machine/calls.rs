@@ -14,7 +14,7 @@ pub(super) struct PendingCall {
     pub(super) token: Token,
     pub(super) deadline: Instant,
     /// The process that is called and monitored; none for a function call.
-    pub(super) asked: Option<Atom>,
+    pub(super) server: Option<Atom>,
 }
 
 /// The calls, also ordered by deadline.

@@ -1,4 +1,5 @@
-//! Connections come and go: which of two for one name stands, who is greeted, what is lost with one. Pure.
+//! The start and end of connections: which of two for one name is kept, the first messages to a
+//! peer, and the cleanup. Pure.
 
 use super::*;
 
@@ -13,7 +14,7 @@ impl Machine {
     ) {
         if let Some(&old) = self.by_name.get(&peer.name) {
             if !self.replaces(origin, old, &peer.name) {
-                out.push(NodeEffect::Close(id, "the other connection to this node stands".to_owned()));
+                out.push(NodeEffect::Close(id, "the other connection to this node is kept".to_owned()));
                 return;
             }
             out.push(NodeEffect::Close(old, "replaced by a newer connection".to_owned()));
@@ -44,7 +45,7 @@ impl Machine {
             if self.hidden {
                 self.next_poll.get_or_insert(now.instant + limits::PG_POLL);
             } else {
-                self.greet_global(id, out);
+                self.send_in_sync(id, out);
             }
             let mut signals = Vec::new();
             for (scope_name, scope) in &self.scopes {
@@ -54,21 +55,21 @@ impl Machine {
         }
     }
 
-    /// Whether a new connection takes the place of an older one of the same name. Both sides must decide alike, in whatever
-    /// order the two have come up: of two that crossed each other the one that the greater name dialled stands, as in
-    /// `accept_pending` of OTP's `net_kernel.erl`.
+    /// Returns whether a new connection replaces an older one of the same name. Both sides must
+    /// reach the same decision, in whatever order the connections start. Of two that cross, the one
+    /// that the greater name dialled is kept, as in `accept_pending` of OTP's `net_kernel.erl`.
     fn replaces(&self, origin: Origin, old: LinkId, peer: &NodeName) -> bool {
         let old = self.links.get(&old).map(|link| link.origin);
         match origin {
             Origin::Replacing => true,
-            // The same side has dialled again: it has given up the older one.
+            // The same side has dialled again, so it has abandoned the older connection.
             _ if old == Some(origin) => true,
             Origin::Dialled => self.name > *peer,
             Origin::Accepted => self.name < *peer,
         }
     }
 
-    /// Returns a request that every node answers at once without a process: a monitor of an
+    /// Returns a request that every node answers at once, without a process: a monitor of an
     /// unregistered name.
     pub fn probe(&mut self) -> Control {
         let reference = self.processes.new_reference();
@@ -76,14 +77,15 @@ impl Machine {
         Control::Monitor { from, to: Proc::Name(Atom::literal("$no_process")), reference }
     }
 
-    pub(super) fn greet_global(&self, id: LinkId, out: &mut Vec<NodeEffect>) {
+    pub(super) fn send_in_sync(&self, id: LinkId, out: &mut Vec<NodeEffect>) {
         if let Some(from) = self.processes.whereis(net_kernel::NAME) {
             let control = Control::SendName { from: from.clone(), to: Atom::literal(global::NAME) };
             out.push(NodeEffect::Signal(id, control, Some(global::in_sync(&from.node).into())));
         }
     }
 
-    /// "A hidden node takes part fully if it sends `discover` itself", and nobody tells it of a scope that starts late.
+    /// Discovers scopes of peers as a hidden node. Peers do not send it `discover` when their
+    /// scopes start.
     pub(super) fn poll_scopes(&mut self, now: Now, out: &mut Vec<NodeEffect>) {
         if self.next_poll.is_none_or(|at| at > now.instant) {
             return;
@@ -133,18 +135,18 @@ impl Machine {
     }
 
     pub(super) fn stop(&mut self, now: Now, out: &mut Vec<NodeEffect>) {
-        // Asked for processes first: their groups and monitors are told, as by a node that stops in good order.
+        // Processes of the program end first, so that peers see them leave their groups.
         let shutdown = Raw::encode(&Term::atom("shutdown"));
-        let (services, asked): (Vec<Pid>, Vec<Pid>) = self.processes.pids().into_iter().partition(|pid| {
+        let (services, spawned): (Vec<Pid>, Vec<Pid>) = self.processes.pids().into_iter().partition(|pid| {
             self.processes.get(&Proc::Pid(pid.clone())).is_some_and(|p| !matches!(p.role, Role::Behaviour(_)))
         });
-        for pid in asked.iter().chain(&services) {
+        for pid in spawned.iter().chain(&services) {
             self.exit(pid, &shutdown, out);
         }
         self.clear(usize::MAX, out);
         let links: Vec<LinkId> = self.links.keys().copied().collect();
         for id in links {
-            self.close(now, id, PeerReason::new("stopping", "this node stops"), out);
+            self.close(now, id, PeerReason::new("stopping", "this node is stopping"), out);
         }
     }
 }

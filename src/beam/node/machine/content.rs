@@ -23,13 +23,13 @@ pub enum Content {
         error: DecodeError,
         /// The process that waits for an answer, if known.
         from: Option<From>,
-        /// Whether it is larger than a call may be.
+        /// Whether it exceeds the limit for calls.
         is_large: bool,
     },
 }
 
 impl Content {
-    /// Returns approximately how many of its bytes are examined.
+    /// Returns the number of bytes that are examined, approximately.
     pub(super) fn size(&self) -> usize {
         match self {
             Self::Message(

@@ -1,5 +1,5 @@
 //! Monitors and links of connections and processes that have ended, and memory that is no longer
-//! needed. One peer can leave many behind, so they are handled in steps. Pure.
+//! needed. A peer may have very many, so they are removed in steps. Pure.
 
 use std::collections::{VecDeque, hash_map, hash_set};
 
@@ -8,15 +8,15 @@ use super::*;
 /// The cost of a monitor or link, in bytes of a message: less than a peer needs to make one.
 const TIE: usize = 32;
 
-/// What has ended.
+/// The remains of a connection or process.
 enum Leftover {
-    /// A connection: the peer no longer watches our processes.
+    /// A connection has ended: the peer no longer monitors our processes.
     Link {
         id: LinkId,
         monitors: Box<dyn Iterator<Item = (Reference, Pid)> + Send>,
         links: Box<dyn Iterator<Item = (Pid, Pid)> + Send>,
     },
-    /// A local process that ended: its monitors and links get signals with the reason.
+    /// A local process has ended: its monitors and links get signals with the reason.
     Process {
         pid: Pid,
         reason: Raw,
@@ -35,7 +35,7 @@ impl Machine {
         !self.leftovers.0.is_empty() || self.scopes.values().any(Scope::has_discarded)
     }
 
-    /// Forgets the monitors and links of a connection that has ended.
+    /// Removes the monitors and links of a connection that has ended.
     pub(super) fn untie(&mut self, id: LinkId, link: Link, out: &mut Vec<NodeEffect>) {
         let (monitors, links) = link.ties.into_parts();
         let (monitors, links) = (Box::new(monitors), Box::new(links));
@@ -43,7 +43,7 @@ impl Machine {
     }
 
     /// Signals the end of a local process to its monitors and links.
-    pub(super) fn tell_end(&mut self, process: &mut Process, reason: &Raw, out: &mut Vec<NodeEffect>) {
+    pub(super) fn signal_end(&mut self, process: &mut Process, reason: &Raw, out: &mut Vec<NodeEffect>) {
         let watchers = std::mem::take(&mut process.watchers).into_iter();
         let links = std::mem::take(&mut process.links).into_iter();
         let (pid, reason) = (process.pid.clone(), reason.clone());

@@ -1,8 +1,8 @@
-//! Our monitors and links to processes of peers, and messages to those. Pure.
+//! Our monitors of, links to and messages to processes of peers. Pure.
 
 use super::*;
 
-/// A monitor of ours.
+/// One of our monitors.
 #[derive(Debug)]
 struct Monitor {
     link: LinkId,
@@ -10,7 +10,7 @@ struct Monitor {
     token: Token,
 }
 
-/// The monitors, by their reference and by who is told.
+/// The monitors, by reference and by token.
 #[derive(Debug, Default)]
 pub(super) struct Monitors {
     monitors: HashMap<Reference, Monitor>,
@@ -34,7 +34,7 @@ impl Monitors {
         Some(monitor)
     }
 
-    /// Removes the monitors over a connection, and returns who is told.
+    /// Removes the monitors over a connection, and returns their tokens.
     fn over(&mut self, link: LinkId) -> Vec<Token> {
         let lost = self.monitors.iter().filter(|(_, monitor)| monitor.link == link);
         let lost: Vec<Reference> = lost.map(|(reference, _)| reference.clone()).collect();
@@ -43,10 +43,11 @@ impl Monitors {
 }
 
 impl Machine {
-    /// Sends a message to a process of a peer. As with `!`, the sender does not learn whether it arrives.
+    /// Sends a message to a process of a peer. As with `!`, the sender does not learn whether it
+    /// arrives.
     pub(super) fn send(&self, to: Address, message: Iovec, token: Token, out: &mut Vec<NodeEffect>) {
         let (node, to) = to.into_parts();
-        let result = self.way_to(node.as_str(), false).map(|(link, from)| {
+        let result = self.route_to(node.as_str(), false).map(|(link, from)| {
             let control = match to {
                 Proc::Pid(to) => Control::Send { from: Some(from), to },
                 Proc::Name(to) => Control::SendName { from, to },
@@ -57,11 +58,11 @@ impl Machine {
         out.push(NodeEffect::Result(token, result));
     }
 
-    /// Monitors a process of a peer. The end of its connection is an end with the reason
-    /// `noconnection`, also if there is none now.
+    /// Monitors a process of a peer. The monitor fires with `noconnection` when the connection
+    /// ends, or at once if there is none.
     pub(super) fn monitor_peer(&mut self, to: Address, token: Token, out: &mut Vec<NodeEffect>) {
         let (node, to) = to.into_parts();
-        let Ok((link, from)) = self.way_to(node.as_str(), false) else {
+        let Ok((link, from)) = self.route_to(node.as_str(), false) else {
             out.push(NodeEffect::Down(token, no_connection()));
             return;
         };
@@ -79,7 +80,7 @@ impl Machine {
         }
     }
 
-    /// A process of this peer has ended. Returns whether we monitored it.
+    /// Fires our monitor of a process of this peer. Returns whether there was one.
     pub(super) fn monitored_ended(
         &mut self,
         id: LinkId,
@@ -87,7 +88,7 @@ impl Machine {
         reason: &Raw,
         out: &mut Vec<NodeEffect>,
     ) -> bool {
-        // Only the peer of the process can say so.
+        // Another peer cannot end this monitor.
         if self.monitors.monitors.get(reference).is_none_or(|monitor| monitor.link != id) {
             return false;
         }
@@ -95,7 +96,7 @@ impl Machine {
         true
     }
 
-    /// A connection has ended.
+    /// Fires our monitors over a connection that has ended.
     pub(super) fn monitors_lost(&mut self, id: LinkId, out: &mut Vec<NodeEffect>) {
         out.extend(self.monitors.over(id).into_iter().map(|token| NodeEffect::Down(token, no_connection())));
     }
@@ -104,10 +105,10 @@ impl Machine {
 // ---- Links ----------------------------------------------------------------------------------
 
 impl Machine {
-    /// Links a process of ours to one of a peer.
+    /// Links one of our processes to a process of a peer.
     pub(super) fn link_to(&mut self, now: Now, process: ProcessId, to: Pid, out: &mut Vec<NodeEffect>) {
         let Some(ours) = self.processes.pid(process).cloned() else { return };
-        let Ok((link, _)) = self.way_to(to.node.as_str(), false) else {
+        let Ok((link, _)) = self.route_to(to.node.as_str(), false) else {
             let from = Source { node: to.node.clone(), connection: 0 };
             return self.exit_signal(&from, ours, &to, &no_connection());
         };
@@ -118,13 +119,13 @@ impl Machine {
         self.tie(now, link, |ties| ties.link(ours, to), out);
     }
 
-    /// A process of ours, which traps exits, gets an exit signal over a link that has ended with it.
+    /// Passes an exit signal to one of our processes, which trap exits, as a message.
     pub(super) fn exit_signal(&mut self, from: &Source, ours: Pid, theirs: &Pid, reason: &Raw) {
         let Some(process) = self.processes.get(&Proc::Pid(ours)) else { return };
         let Role::Behaviour(behaviour) = &mut process.role else { return };
         let message = Raw::build(|w| {
             w.tuple(3).atom("EXIT").pid(theirs);
-            // As with other messages, what is larger is not decoded.
+            // As in other messages, larger terms are not decoded.
             if reason.bytes().len() > limits::CALL_ARGUMENTS {
                 w.atom("too_large");
             } else {

@@ -1,4 +1,4 @@
-//! What our own side asks of the node: processes, their end, calls to peers. Pure.
+//! Operations of the program: spawns and ends processes, publishes messages and calls peers. Pure.
 
 use super::*;
 
@@ -32,7 +32,7 @@ impl Machine {
         let mut members: Vec<(LinkId, &Pid)> = self.scopes.values().flat_map(|scope| scope.receivers(group)).collect();
         members.sort_unstable();
         members.dedup();
-        // Of so many the last is the message itself.
+        // `repeat_n` moves the message into the last effect instead of cloning it.
         let messages = std::iter::repeat_n(message, members.len());
         let send = |((link, pid), message): ((LinkId, &Pid), _)| {
             NodeEffect::Signal(link, Control::Send { from: None, to: pid.clone() }, Some(message))
@@ -40,7 +40,7 @@ impl Machine {
         out.extend(members.into_iter().zip(messages).map(send));
     }
 
-    /// Ends a process: its groups, monitors and links are told.
+    /// Ends a process: it leaves its groups, and its monitors and links get signals.
     pub(super) fn exit(&mut self, pid: &Pid, reason: &Raw, out: &mut Vec<NodeEffect>) -> Option<Process> {
         let mut process = self.processes.end(pid)?;
         let mut signals: pg::Signals = Vec::new();
@@ -48,11 +48,11 @@ impl Machine {
             scope.process_down(pid, &mut signals);
         }
         push(signals, out);
-        self.tell_end(&mut process, reason, out);
+        self.signal_end(&mut process, reason, out);
         Some(process)
     }
 
-    /// Ends a life of a process and begins the next, as its supervisor would.
+    /// Ends a process and starts it again, as a supervisor would.
     pub(super) fn restart(&mut self, pid: &Pid, reason: &Raw, out: &mut Vec<NodeEffect>) {
         let Some(ended) = self.exit(pid, reason, out) else { return };
         let process = self.processes.respawn(ended);
@@ -76,8 +76,8 @@ impl Machine {
         token: Option<Token>,
         out: &mut Vec<NodeEffect>,
     ) {
-        let (link, from) = match self.way_to(node, token.is_some()) {
-            Ok(way) => way,
+        let (link, from) = match self.route_to(node, token.is_some()) {
+            Ok(route) => route,
             Err(why) => return out.extend(token.map(|token| NodeEffect::Result(token, Err(why)))),
         };
         let request = self.processes.new_reference();
@@ -87,12 +87,12 @@ impl Machine {
         };
         if let Some(token) = token {
             let deadline = now.instant + limits::CALL_TIME;
-            self.calls.insert(request, PendingCall { link, token, deadline, asked: None });
+            self.calls.insert(request, PendingCall { link, token, deadline, server: None });
         }
         out.push(NodeEffect::Signal(link, control, Some(args.into())));
     }
 
-    pub(super) fn ask(
+    pub(super) fn gen_call(
         &mut self,
         now: Now,
         node: &NodeName,
@@ -101,19 +101,23 @@ impl Machine {
         token: Token,
         out: &mut Vec<NodeEffect>,
     ) {
-        let (link, from) = match self.way_to(node, true) {
-            Ok(way) => way,
+        let (link, from) = match self.route_to(node, true) {
+            Ok(route) => route,
             Err(why) => return out.push(NodeEffect::Result(token, Err(why))),
         };
         let reference = self.processes.new_reference();
         let signals = gen_server::call(&reference, &from, name, request);
         out.extend(signals.map(|(control, payload)| NodeEffect::Signal(link, control, payload.map(Iovec::from))));
         let deadline = now.instant + limits::CALL_TIME;
-        self.calls.insert(reference, PendingCall { link, token, deadline, asked: Some(name.clone()) });
+        self.calls.insert(reference, PendingCall { link, token, deadline, server: Some(name.clone()) });
     }
 
-    /// The connection to a node, and who calls; `waits` if a result is waited for.
-    pub(super) fn way_to(&self, node: &str, waits: bool) -> Result<(LinkId, Pid), CallError> {
+    /// Returns the connection to a node and the pid that sends signals over it. `waits` is whether
+    /// the program waits for a result.
+    ///
+    /// # Errors
+    /// [`CallError::NoConnection`], and [`CallError::TooMany`] if `waits` and too many calls wait.
+    pub(super) fn route_to(&self, node: &str, waits: bool) -> Result<(LinkId, Pid), CallError> {
         let link = self.by_name.get(node).ok_or(CallError::NoConnection)?;
         if waits && self.calls.len() >= limits::CALLS {
             return Err(CallError::TooMany);
@@ -122,32 +126,32 @@ impl Machine {
         Ok((*link, from.clone()))
     }
 
-    /// The answer to a call of ours, if the message is that.
-    pub(super) fn called(&mut self, id: LinkId, message: &Raw, out: &mut Vec<NodeEffect>) {
+    /// Handles a message that may be the answer to one of our calls.
+    pub(super) fn call_answered(&mut self, id: LinkId, message: &Raw, out: &mut Vec<NodeEffect>) {
         let Ok((reference, value)) = gen_server::answer(message, &mut self.atoms) else { return };
-        if self.calls.get(&reference).is_some_and(|call| call.asked.is_some())
+        if self.calls.get(&reference).is_some_and(|call| call.server.is_some())
             && let Some(call) = self.take_call(id, &reference)
         {
-            out.extend(self.forget(&reference, &call));
+            out.extend(self.demonitor_call(&reference, &call));
             out.push(NodeEffect::Result(call.token, Ok(value)));
         }
     }
 
-    /// Takes back the monitor of a call that is over.
-    fn forget(&self, reference: &Reference, call: &PendingCall) -> Option<NodeEffect> {
+    /// Returns the signal that removes the monitor of a call that has ended.
+    fn demonitor_call(&self, reference: &Reference, call: &PendingCall) -> Option<NodeEffect> {
         let from = self.processes.whereis(net_kernel::NAME)?.clone();
-        let to = Proc::Name(call.asked.clone()?);
+        let to = Proc::Name(call.server.clone()?);
         Some(NodeEffect::Signal(call.link, Control::Demonitor { from, to, reference: reference.clone() }, None))
     }
 
-    /// A call that waits for an answer of this very peer.
+    /// Removes and returns a call that waits for this peer.
     pub(super) fn take_call(&mut self, id: LinkId, request: &Reference) -> Option<PendingCall> {
         if self.calls.get(request)?.link == id { self.calls.remove(request) } else { None }
     }
 
     pub(super) fn expire_calls(&mut self, now: Now, out: &mut Vec<NodeEffect>) {
         for (reference, call) in self.calls.expired(now.instant) {
-            out.extend(self.forget(&reference, &call));
+            out.extend(self.demonitor_call(&reference, &call));
             out.push(NodeEffect::Result(call.token, Err(CallError::TimedOut)));
         }
     }

@@ -1,13 +1,14 @@
-//! What peers call on us: functions by spawn requests and by `rex`, and answers that take time. Pure.
+//! Calls from peers: functions by spawn requests and through `rex`, and later answers. Pure.
 //!
-//! Every call is answered: at once, or when [`NodeInput::Answer`] comes; it is forgotten when its connection ends.
+//! Every call is answered, either at once or by [`NodeInput::Answer`]. A call that waits is dropped
+//! when its connection ends.
 
 use super::*;
 use crate::node::services::functions::{self, Known, Refused};
 use crate::node::services::rpc::{Applied, Job, Outcome, Rex, RexCaller};
 
 /// A spawn request without its arguments.
-pub(super) struct Wanted {
+pub(super) struct SpawnRequest {
     pub(super) request: Reference,
     pub(super) from: Pid,
     pub(super) module: Atom,
@@ -16,25 +17,25 @@ pub(super) struct Wanted {
     pub(super) options: Raw,
 }
 
-/// A call that isn't answered yet.
-pub(super) struct Served {
+/// A call that is not answered yet.
+pub(super) struct ServedCall {
     pub(super) link: LinkId,
     pub(super) reply: ReplyTo,
 }
 
 /// How a call is answered.
 pub(super) enum ReplyTo {
-    /// To a `gen_server:call` of this process of ours.
+    /// As the answer of this process of ours to a `gen_server:call`.
     Server(gen_server::From, Pid),
-    /// To a call of `rex`, which is this process.
+    /// As the answer of `rex`, which is this process.
     Rex(RexCaller, Applied, Pid),
-    /// By the end of the process that was spawned for it.
-    End(Ending),
+    /// As the exit reason of the process that was spawned for the call.
+    Exit(Spawned),
 }
 
-/// A process that a peer has spawned and that ends with its only function. It lives in this only: what is sent to it
-/// meanwhile is for nobody.
-pub(super) struct Ending {
+/// A process that a peer has spawned and that runs one function. It exists only as this value, so
+/// messages to it are dropped.
+pub(super) struct Spawned {
     job: Job,
     pid: Pid,
     request: Reference,
@@ -44,7 +45,8 @@ pub(super) struct Ending {
 }
 
 impl Machine {
-    /// Whoever calls over this connection, with a number for the answer; none if too many calls wait already.
+    /// Returns the caller for the next call over this connection, with a new [`CallId`]. Returns
+    /// none if too many calls wait.
     pub(super) fn next_caller(&mut self, id: LinkId) -> Option<Caller> {
         let node = self.links.get(&id)?.atom.clone();
         if self.served.len() >= limits::SERVED {
@@ -57,11 +59,11 @@ impl Machine {
     pub(super) fn spawn_request(
         &mut self,
         id: LinkId,
-        wanted: Wanted,
+        spawn: SpawnRequest,
         content: Option<Content>,
         out: &mut Vec<NodeEffect>,
     ) {
-        let Wanted { request, from, module, function, arity, options } = wanted;
+        let SpawnRequest { request, from, module, function, arity, options } = spawn;
         let job = match content {
             Some(Content::Arguments(args)) => Job::read((&module, &function, arity), &args, &mut self.atoms).ok(),
             _ => None,
@@ -91,8 +93,8 @@ impl Machine {
         };
         out.push(NodeEffect::Signal(id, reply, None));
         let applied = job.applied.clone();
-        let ending = Ending { job, pid, request, from, link, monitor };
-        self.apply(id, &applied, ReplyTo::End(ending), out);
+        let spawned = Spawned { job, pid, request, from, link, monitor };
+        self.apply(id, &applied, ReplyTo::Exit(spawned), out);
     }
 
     pub(super) fn rex(&mut self, now: Now, id: LinkId, pid: &Pid, message: Message, out: &mut Vec<NodeEffect>) {
@@ -130,14 +132,14 @@ impl Machine {
         }
     }
 
-    /// Applies a function for a peer, and answers now or keeps the call for later.
+    /// Applies a function for a peer. Answers at once, or keeps the call until its answer.
     fn apply(&mut self, id: LinkId, applied: &Applied, reply: ReplyTo, out: &mut Vec<NodeEffect>) {
         let outcome = match self.next_caller(id) {
             None => Outcome::NotTried("system_limit"),
             Some(caller) => match self.call_function(applied, &caller) {
                 Some(outcome) => outcome,
                 None => {
-                    self.served.insert(caller.call, Served { link: id, reply });
+                    self.served.insert(caller.call, ServedCall { link: id, reply });
                     return;
                 }
             },
@@ -145,9 +147,9 @@ impl Machine {
         answer(id, &reply, &outcome, out);
     }
 
-    /// None if the answer comes later.
+    /// Calls a function. Returns none if the answer follows later.
     fn call_function(&mut self, applied: &Applied, caller: &Caller) -> Option<Outcome> {
-        // None of our functions has such large arguments.
+        // No function of this node accepts arguments of this size.
         if applied.is_large() {
             return Some(Outcome::Error("undef"));
         }
@@ -178,9 +180,9 @@ impl Machine {
         }
     }
 
-    /// The answer that a call has waited for; of none that waits no more.
+    /// Answers a call that waits. Does nothing if the call is unknown.
     pub(super) fn answered(&mut self, call: CallId, value: Term, out: &mut Vec<NodeEffect>) {
-        if let Some(Served { link, reply }) = self.served.remove(&call) {
+        if let Some(ServedCall { link, reply }) = self.served.remove(&call) {
             answer(link, &reply, &Outcome::Return(value), out);
         }
     }
@@ -198,7 +200,7 @@ fn answer(id: LinkId, reply: &ReplyTo, outcome: &Outcome, out: &mut Vec<NodeEffe
             let (control, message) = rpc::reply(caller, pid, &rpc::rex_answer(applied, outcome));
             out.push(NodeEffect::Signal(id, control, Some(message.into())));
         }
-        ReplyTo::End(Ending { job, pid, request, from, link, monitor }) => {
+        ReplyTo::Exit(Spawned { job, pid, request, from, link, monitor }) => {
             let reason = job.exit_reason(outcome);
             if *monitor {
                 let (ended, reference, reason) = (Proc::Pid(pid.clone()), request.clone(), reason.clone());

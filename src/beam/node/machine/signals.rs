@@ -1,9 +1,9 @@
-//! What peers tell our processes: messages, monitors, links and exits. Pure.
+//! Signals from peers to our processes: messages, monitors, links and exits. Pure.
 
 use super::*;
 use crate::node::services::{global_group, sys};
 
-/// A callback of a process for what no caller waits for.
+/// A callback of a process that returns no answer.
 type Callback = fn(&mut dyn Behaviour, &Raw, &Source, &mut Atoms);
 
 impl Machine {
@@ -36,14 +36,15 @@ impl Machine {
                     out.push(NodeEffect::Signal(id, Control::UnlinkAck { id: unlink, from: to, to: from }, None));
                 }
             }
-            // Our processes outlive the processes that they are linked to, as servers that trap exits do.
+            // Our processes trap exits, so they survive the end of a linked process.
             Control::Exit { from, to, reason } => {
                 if self.unlink(id, &from, &to) {
                     let source = Source { node: from.node.clone(), connection: id.0 };
                     self.exit_signal(&source, to, &from, &reason);
                 }
             }
-            // `exit/2`: they trap exits, so that only `kill` ends one, and then the reason is `killed`.
+            // `exit/2`: our processes trap exits, so only `kill` ends one, with the reason
+            // `killed`.
             Control::Exit2 { to, reason, .. } => {
                 if Reader::resume(&reason, 0, &mut self.atoms).expect_atom("kill").is_ok() {
                     self.restart(&to, &Raw::encode(&Term::atom("killed")), out);
@@ -57,10 +58,11 @@ impl Machine {
             }
             Control::SpawnRequest { request, from, new } => {
                 let NewProcess { module, function, arity, options, .. } = *new;
-                let wanted = Wanted { request, from, module, function, arity, options };
-                self.spawn_request(id, wanted, content, out);
+                let spawn = SpawnRequest { request, from, module, function, arity, options };
+                self.spawn_request(id, spawn, content, out);
             }
-            // We hand out no aliases and link to nobody, so these can't be meant for us.
+            // These need no action: this node creates no aliases and does not wait for these
+            // answers.
             Control::SendAlias { .. } | Control::UnlinkAck { .. } | Control::SpawnReply { result: Ok(_), .. } => {}
         }
     }
@@ -86,8 +88,8 @@ impl Machine {
         }
     }
 
-    /// "We need only the ref of course" (`DOP_DEMONITOR_P` in erts' `dist.c`): the name may be
-    /// another process's by now.
+    /// Removes a monitor. Only the reference counts (`DOP_DEMONITOR_P` in ERTS' `dist.c`), because
+    /// another process may have taken over the name.
     fn demonitor(&mut self, id: LinkId, reference: Reference) {
         let watched = self.links.get_mut(&id).and_then(|link| link.ties.demonitor(reference.clone()));
         if let Some(process) = watched.and_then(|pid| self.processes.get(&Proc::Pid(pid))) {
@@ -103,6 +105,8 @@ impl Machine {
         self.links.get_mut(&id).is_some_and(|link| link.ties.unlink(to.clone(), from.clone()))
     }
 
+    /// Changes the monitors and links of a peer, and closes its connection if they exceed the
+    /// limit.
     pub(super) fn tie<T>(
         &mut self,
         now: Now,
@@ -113,7 +117,7 @@ impl Machine {
         let link = self.links.get_mut(&id)?;
         let result = tie(&mut link.ties);
         if link.ties.len() > limits::TIES {
-            let reason = format!("the peer has more than {} monitors and links to us", limits::TIES);
+            let reason = format!("too many monitors and links from the peer (limit {})", limits::TIES);
             self.close(now, id, PeerReason::limit(reason), out);
         }
         Some(result)
@@ -128,12 +132,12 @@ impl Machine {
             None => (DecodeError::Truncated, None, false),
         };
         if !matches!(error, DecodeError::TooDeep | DecodeError::TooManyNodes) {
-            let reason = format!("the peer sent a message that is no term: {error}");
+            let reason = format!("the peer sent a message that is not a valid term: {error}");
             self.close(now, id, PeerReason::protocol(reason), out);
             return;
         }
-        // Legal in Erlang, but over our limits: only this message is lost, and a waiting process is
-        // answered.
+        // The message is valid in Erlang but exceeds our limits. Only this message is dropped, and
+        // a waiting caller gets an answer.
         out.push(NodeEffect::Dropped(id, error));
         let Some(process) = self.processes.get(to) else { return };
         if let Some(from) = from {
@@ -141,9 +145,9 @@ impl Machine {
             let (control, message) = gen_server::reply(&from, &process.pid, &answer);
             out.push(NodeEffect::Signal(id, control, Some(message.into())));
         } else if matches!(process.role, Role::Scope(_)) && error == DecodeError::TooManyNodes {
-            // Its groups would stay unknown, so the peer is refused, as with too many members.
+            // The groups would stay unknown, so the connection is closed, as for too many members.
             let most = limits::TERM_NODES;
-            let reason = format!("the peer's pg scope sent more than {most} elements at once");
+            let reason = format!("the peer's pg scope sent a message with too many elements (limit {most})");
             self.close(now, id, PeerReason::limit(reason), out);
         }
     }
@@ -180,13 +184,15 @@ impl Machine {
                 }
             }
             (_, Message::Call(from, request)) => self.server_call(id, pid, from, &request, out),
-            // It is `net_kernel` in whose name we call.
-            (Role::NetKernel, Message::Info(message)) => self.called(id, &message, out),
+            // `net_kernel` is the caller of our calls, so it receives the answers.
+            (Role::NetKernel, Message::Info(message)) => self.call_answered(id, &message, out),
             (Role::Behaviour(_), Message::Info(message)) => {
-                self.tell(id, to, &message, |process, message, from, atoms| process.message(message, from, atoms));
+                self.run_callback(id, to, &message, |process, message, from, atoms| {
+                    process.message(message, from, atoms)
+                });
             }
             (Role::Behaviour(_), Message::Cast(request)) => {
-                self.tell(id, to, &request, |process, request, from, atoms| process.cast(request, from, atoms));
+                self.run_callback(id, to, &request, |process, request, from, atoms| process.cast(request, from, atoms));
             }
             (Role::NetKernel, Message::Cast(_))
             | (Role::GlobalGroup, Message::Info(_))
@@ -194,9 +200,9 @@ impl Machine {
         }
     }
 
-    fn tell(&mut self, id: LinkId, to: &Proc, message: &Raw, callback: Callback) {
+    /// Runs a callback of the process `to`, if the message is not too large.
+    fn run_callback(&mut self, id: LinkId, to: &Proc, message: &Raw, callback: Callback) {
         let (Some(link), Some(process)) = (self.links.get(&id), self.processes.get(to)) else { return };
-        // No message that a process of ours expects is this large.
         if message.bytes().len() > limits::CALL_ARGUMENTS {
             return;
         }
@@ -206,7 +212,7 @@ impl Machine {
         }
     }
 
-    /// A `gen_server:call`: always answered.
+    /// Handles a `gen_server:call`. Every call is answered.
     fn server_call(&mut self, id: LinkId, pid: Pid, from: gen_server::From, request: &Raw, out: &mut Vec<NodeEffect>) {
         let caller = self.next_caller(id);
         let Some(process) = self.processes.get(&Proc::Pid(pid.clone())) else { return };
@@ -218,7 +224,7 @@ impl Machine {
             (Role::Behaviour(behaviour), Some(caller)) => match behaviour.call(request, &caller, &mut self.atoms) {
                 Answer::Now(answer) => Raw::encode(&answer),
                 Answer::Later => {
-                    self.served.insert(caller.call, Served { link: id, reply: ReplyTo::Server(from, pid) });
+                    self.served.insert(caller.call, ServedCall { link: id, reply: ReplyTo::Server(from, pid) });
                     return;
                 }
             },
@@ -230,7 +236,7 @@ impl Machine {
         out.push(NodeEffect::Signal(id, control, Some(message.into())));
     }
 
-    /// A system message: always answered, see [`sys`].
+    /// Handles a system message. Every one is answered, see [`sys`].
     fn system(&mut self, id: LinkId, pid: &Pid, from: &gen_server::From, request: &Raw, out: &mut Vec<NodeEffect>) {
         let Some(process) = self.processes.get(&Proc::Pid(pid.clone())) else { return };
         let name = process.name.clone().map_or_else(|| Term::Pid(pid.clone()), Term::Atom);
@@ -256,7 +262,7 @@ impl Machine {
         let Message::Cast(request) = message else { return };
         let Ok(init) = global::init_connect(&request, &mut self.atoms) else { return };
         if !self.hidden {
-            self.greet_global(id, out);
+            self.send_in_sync(id, out);
         }
         self.known_size -= self.known.remove(&id).map_or(0, |known| known.len());
         let known = init.known.into_iter().filter(|name| *name != self.name);
@@ -272,9 +278,9 @@ impl Machine {
         };
         let mut signals = Vec::new();
         let mut new_reference = || self.processes.new_reference();
-        let heard = scope.message(id, &link.atom, message, &mut new_reference, &mut self.atoms, &mut signals);
+        let result = scope.message(id, &link.atom, message, &mut new_reference, &mut self.atoms, &mut signals);
         let is_working = scope.is_working(id);
-        match heard {
+        match result {
             Ok(changed) => {
                 self.changed |= changed;
                 if is_working {
@@ -288,7 +294,7 @@ impl Machine {
 
     fn monitor_exit(&mut self, id: LinkId, reference: &Reference, reason: &Raw, out: &mut Vec<NodeEffect>) {
         if let Some(call) = self.take_call(id, reference) {
-            let result = match call.asked {
+            let result = match call.server {
                 Some(_) => Err(CallError::NoProcess),
                 None => rpc::result(reference, reason, &mut self.atoms),
             };
@@ -304,9 +310,9 @@ impl Machine {
     }
 }
 
-/// `{error, {system_limit, Detail}}`
+/// Returns the answer `{error, {system_limit, Detail}}`.
 fn too_many_calls() -> Raw {
-    let detail = Term::binary("too many calls wait for their answers here: try again");
+    let detail = Term::binary("too many calls wait for answers; try again later");
     let why = Term::tuple([Term::atom("system_limit"), detail]);
     Raw::encode(&Term::tuple([Term::atom("error"), why]))
 }

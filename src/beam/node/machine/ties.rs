@@ -1,4 +1,4 @@
-//! Monitors and links between processes of one peer and ours, and the memory that they need. Pure.
+//! The monitors and links between the processes of one peer and ours, and their memory. Pure.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn each_monitor_and_link_counts_once_with_its_names_until_it_ends() {
+    fn each_monitor_and_link_counts_once_until_it_ends() {
         let (ours, mut ties) = (pid("us@h", 1), Ties::default());
         assert_eq!(ties.monitor(reference("r@h"), &pid("peer@h", 1), ours.clone()), None);
         assert_eq!(ties.monitor(reference("r@h"), &pid("p@h", 1), pid("us@h", 2)), Some(ours.clone()));

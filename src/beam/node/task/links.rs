@@ -83,7 +83,7 @@ impl Task {
         // This also closes a connection that the new one replaces, before "node up" is logged.
         self.handle(NodeInput::LinkUp { link: id, peer, origin });
         // If two connections crossed, the one that gives way is closed at once and never was up.
-        if self.machine.holds(id) {
+        if self.machine.has_link(id) {
             self.giving_way.connected(&name, self.local.name < name);
             limited!(log_limit::NODES, info, peer = %name, creation, "node up{}", if published { "" } else { " (hidden)" });
             stats::LINK_RECONNECTS.add(u64::from(is_reconnect));
