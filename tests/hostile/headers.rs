@@ -48,7 +48,7 @@ fn frames() -> Vec<Row> {
         row("terms with versions", Closed("malformed control message"), |h| {
             frame(&[vec![131, 68, 0, 131], terms(h)].concat())
         }),
-        row("a payload with a version", Closed("message that is no term"), |h| {
+        row("a payload with a version", Closed("message that is not a valid term"), |h| {
             plain_header(&call(h).0, [vec![131], call(h).1].concat())
         }),
         row("a message as it should be", Answered(22, "error"), |h| plain_header(&call(h).0, call(h).1)),
@@ -103,25 +103,25 @@ fn references() -> Vec<Row> {
         row("a reference beyond the header in a payload", beyond, move |h| {
             message([referring(h, 0, 1), tuple(&[vec![82, 255]])].concat())
         }),
-        row("a reference without its number", Closed("message that is no term"), move |h| {
+        row("a reference without its number", Closed("message that is not a valid term"), move |h| {
             message([referring(h, 0, 1), vec![82]].concat())
         }),
         row("a reference and no atoms", Closed("malformed control message"), |h| {
             frame(&[vec![131, 68, 0], referring(h, 0, 1), nil()].concat())
         }),
-        row("a pid whose node is a tuple", Closed("message that is no term"), move |h| {
+        row("a pid whose node is a tuple", Closed("message that is not a valid term"), move |h| {
             message([referring(h, 0, 1), vec![88, 104, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1]].concat())
         }),
-        row("a list that says that it is longer", Closed("message that is no term"), move |h| {
+        row("a list that says that it is longer", Closed("message that is not a valid term"), move |h| {
             message([referring(h, 0, 1), list(u32::MAX, &[vec![82, 0]], nil())].concat())
         }),
-        row("a binary of 4 GiB", Closed("message that is no term"), move |h| {
+        row("a binary of 4 GiB", Closed("message that is not a valid term"), move |h| {
             message([referring(h, 0, 1), vec![109, 0xFF, 0xFF, 0xFF, 0xFF, 1]].concat())
         }),
-        row("a fun whose size lies", Closed("message that is no term"), move |h| {
+        row("a fun whose size lies", Closed("message that is not a valid term"), move |h| {
             message([referring(h, 0, 1), vec![112, 0, 0, 0, 5], vec![0; 40]].concat())
         }),
-        row("two messages behind one header", Closed("message that is no term"), move |h| {
+        row("two messages behind one header", Closed("message that is not a valid term"), move |h| {
             message([referring(h, 0, 1), call(h).1, call(h).1].concat())
         }),
         row("a hundred thousand tuples in tuples", Ignored, move |h| {

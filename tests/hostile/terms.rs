@@ -4,7 +4,7 @@ use super::wire::{Term, atom, int, list, nested, nil, pid, tuple, with, words};
 use super::{Expect, Hostile, Row, row};
 use Expect::{Answered, Closed, Ignored};
 
-const NO_TERM: Expect = Closed("message that is no term");
+const NO_TERM: Expect = Closed("message that is not a valid term");
 
 /// A message to a registered name.
 fn to(h: &Hostile, name: &str, message: Term) -> Vec<u8> {
@@ -92,7 +92,7 @@ fn bounds() -> Vec<Row> {
         row("a call with lists in lists", too_large, |h| to(h, "hecate_plugins", call(h, nested(100_000)))),
         row("a million elements", Ignored, move |h| to(h, "net_kernel", many())),
         row("a call with a million elements", too_large, move |h| to(h, "hecate_plugins", call(h, many()))),
-        row("a million elements for pg", Closed("pg scope sent more than"), move |h| {
+        row("a million elements for pg", Closed("pg scope sent a message with too many elements"), move |h| {
             to(h, "pg", tuple(&[atom("join"), h.pid(), atom("g"), many()]))
         }),
     ]

@@ -46,7 +46,7 @@ pub enum StartError {
     Epmd(#[from] client::Error),
 }
 
-/// Settings of a node, and how to start it.
+/// The settings of a new node.
 ///
 /// A new builder makes a visible node with the scope `pg` that listens on loopback, at a port that
 /// the system chooses.
@@ -107,8 +107,8 @@ impl Builder {
         self
     }
 
-    /// Listens on this address instead of loopback. Nodes of other hosts can connect only if it is
-    /// one that they reach; the unspecified address is all of this host's.
+    /// Listens on this address instead of loopback. Nodes of other hosts can connect only if they
+    /// can reach it. The unspecified address means all addresses of this host.
     pub fn listen(mut self, address: IpAddr) -> Self {
         self.address.set_ip(address);
         self
@@ -141,8 +141,8 @@ impl Builder {
         self
     }
 
-    /// Also connects to nodes of this host that belong to this user. The own user and root are
-    /// always allowed. On other hosts the cookie alone decides.
+    /// Also connects to nodes of this host that belong to this user. The user of this process and
+    /// root are always allowed. On other hosts the cookie alone decides.
     pub fn allow_user(mut self, uid: u32) -> Self {
         self.users.insert(uid);
         self
@@ -234,7 +234,7 @@ impl Builder {
     }
 }
 
-/// The names by which this host is called, with the host part of the node's name.
+/// Returns the names of this host, including the host part of the node's name.
 fn this_host(host: &str) -> BTreeSet<String> {
     let system = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let names = [host, &system, "localhost"];

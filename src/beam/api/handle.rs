@@ -97,8 +97,7 @@ impl Node {
         view.peers.iter().filter(|(_, peer)| peer.is_up()).map(|(name, _)| name.clone()).collect()
     }
 
-    /// Follows the node and its peers: holds the newest state, and wakes the receiver at each
-    /// change.
+    /// Returns a receiver of the view of the node and its peers, which each change replaces.
     #[must_use]
     pub fn watch(&self) -> watch::Receiver<Arc<View>> {
         self.handle.watch()
@@ -109,7 +108,7 @@ impl Node {
         Spawn { node: self, behaviour: Box::new(Adapter(server)), name: Ok(None), groups: Vec::new() }
     }
 
-    /// Ends a process: its peers' monitors and links get this reason.
+    /// Ends a process. Monitors and links of peers get this reason.
     ///
     /// # Errors
     /// [`Stopped`].
@@ -151,7 +150,7 @@ impl Node {
         decode(&self.handle.call(peer(node)?, function).await??)
     }
 
-    /// Sends a message to every process of a peer that is in this group of any scope, once to each.
+    /// Sends a message once to each process of a peer that is in this group in any scope.
     ///
     /// # Errors
     /// [`Stopped`].

@@ -1,4 +1,4 @@
-//! A process in the shape that Erlang programmers know: a `gen_server`.
+//! Processes with the callbacks of `gen_server`.
 
 use crate::etf::{Atoms, Raw, Term};
 use crate::node::process::{Answer, Behaviour, Caller, Source};

@@ -1,4 +1,5 @@
-//! Nodes of this crate with each other. `tests/examples.rs` of the workspace has real Erlang nodes.
+//! Tests of nodes of this crate with each other. `tests/examples.rs` of the workspace tests them
+//! with real Erlang nodes.
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::time::Duration;
@@ -15,8 +16,8 @@ use crate::node::services::rpc::CallError;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A port for an EPMD. It is outside the range that the system chooses from, so that the EPMD can
-/// come back to it.
+/// Returns a free port for an EPMD. It is outside the range from which the system chooses, so that
+/// no other socket gets it while EPMD restarts.
 fn epmd_port() -> u16 {
     let first = 30_000 + u16::try_from(std::process::id() % 1000).unwrap();
     let is_free = |port: &u16| TcpListener::bind((Ipv4Addr::UNSPECIFIED, *port)).is_ok();
@@ -71,7 +72,7 @@ async fn calls_and_functions_have_results_or_typed_errors() {
     assert_eq!(caller.nodes(), ["called@localhost"]);
     let call = async |name| caller.call("called@localhost", name, Term::atom("count")).await;
     assert_eq!(call("counter").await, Ok(Term::Int(7)));
-    assert_eq!(call("nobody").await, Err(RequestError::Call(CallError::NoProcess)));
+    assert_eq!(call("unknown").await, Err(RequestError::Call(CallError::NoProcess)));
     let absent = caller.call("absent@localhost", "counter", Term::atom("count")).await;
     assert_eq!(absent, Err(RequestError::Call(CallError::NoConnection)));
     let add = async |args: Vec<Term>| caller.erpc("called@localhost", "calc", "add", args).await;
@@ -90,7 +91,7 @@ async fn messages_arrive_in_order_at_names_and_pids() {
     caller.send(counter, &Term::atom("to the name")).await.unwrap();
     assert_eq!(messages.recv().await, Some(Term::atom("to the name")));
     let count = caller.call("called@localhost", "counter", Term::atom("count")).await;
-    assert_eq!(count, Ok(Term::Int(10)), "the cast has raised it");
+    assert_eq!(count, Ok(Term::Int(10)), "the cast has raised the count");
     let members = called.members("pg", &Term::atom("counters")).await.unwrap().now();
     caller.send(members[0].clone(), &Term::atom("to the pid")).await.unwrap();
     assert_eq!(messages.recv().await, Some(Term::atom("to the pid")));
@@ -106,7 +107,7 @@ async fn members_are_followed_and_monitors_return_the_reason() {
     let mut members = caller.members("pg", &group).await.unwrap();
     let until = async |members: &mut Members, count: usize| {
         while members.now().len() != count {
-            timeout(PATIENCE, members.changed()).await.expect("they change").unwrap();
+            timeout(PATIENCE, members.changed()).await.expect("the members change").unwrap();
         }
         members.now()
     };
@@ -146,7 +147,7 @@ async fn a_link_sends_an_exit_signal_to_the_other_process() {
     let pid = called.members("pg", &group).await.unwrap().now()[0].clone();
     let exit = |reason| Some(Term::tuple([Term::atom("EXIT"), Term::Pid(pid.clone()), Term::atom(reason)]));
     caller.link(ours, pid.clone()).await.unwrap();
-    // What is answered was sent after the link.
+    // This call is sent after the link, so its answer shows that the link has arrived.
     caller.erpc("called@localhost", "erlang", "node", []).await.unwrap();
     called.exit(theirs, "enough").await.unwrap();
     assert_eq!(exits.recv().await, exit("enough"));
@@ -161,7 +162,7 @@ async fn a_link_sends_an_exit_signal_to_the_other_process() {
 #[tokio::test]
 async fn a_node_does_not_start_with_invalid_settings() {
     let epmd = epmd_port();
-    let failed = async |builder: Builder| builder.start().await.expect_err("it does not start");
+    let failed = async |builder: Builder| builder.start().await.expect_err("the node does not start");
     assert!(matches!(failed(Builder::new("no host", "secret")).await, StartError::Name(..)));
     assert!(matches!(failed(Builder::new("a@localhost", "")).await, StartError::Cookie(_)));
     let long = "x".repeat(256);
@@ -196,7 +197,7 @@ async fn a_node_registers_again_when_epmd_ends() {
     let epmd = epmd_port();
     let server = node("server", epmd).start().await.unwrap();
     let other = node("other", epmd).start().await.unwrap();
-    // Its EPMD ends with it. Another node serves the next one.
+    // The EPMD that `server` serves ends with it. Another node serves the next one.
     server.stop().await;
     let registered = async {
         let address = (Ipv4Addr::LOCALHOST, epmd).into();
@@ -204,5 +205,5 @@ async fn a_node_registers_again_when_epmd_ends() {
             tokio::task::yield_now().await;
         }
     };
-    timeout(PATIENCE, registered).await.expect("it is registered");
+    timeout(PATIENCE, registered).await.expect("the node is registered");
 }

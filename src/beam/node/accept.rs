@@ -2,8 +2,8 @@
 //!
 //! A handshake can be started without the cookie, so an unfinished one must cost little, and a
 //! flood must not displace others. At most [`limits::HANDSHAKES`] are unfinished, and the sources
-//! of connections share them fairly: see `fair`. A peer that has sent its name
-//! outlives silent ones of the same source.
+//! of connections share them fairly (see `fair`). Silent peers are closed before peers of the same
+//! source that have sent their names.
 
 use std::io;
 use std::net::SocketAddr;
@@ -26,10 +26,10 @@ use crate::node::event::NodeCommand;
 
 // ---- Tuning constants -----------------------------------------------------------------------
 
-/// Connections to the distribution port that wait to be accepted, if the system allows as many
-/// (`net.core.somaxconn`, which is the bound). The kernel ignores further connections from all
-/// clients, and clients retry after 1 s or more. More means that a flood rarely fills the queue
-/// before we accept again; less means that a flood uses less kernel memory.
+/// The length of the queue of connections to accept, which `net.core.somaxconn` bounds. When it is
+/// full, the kernel ignores further connections, and all clients retry after 1 s or more. More
+/// means that a flood rarely fills the queue before we accept again; less means that a flood uses
+/// less kernel memory.
 const ACCEPT_QUEUE: u32 = 4096;
 
 /// Returns the user who owns the socket at the first address that is connected to the second
@@ -140,7 +140,7 @@ async fn owner(ours: Option<SocketAddr>, theirs: SocketAddr) -> Option<u32> {
 }
 
 /// Logs why a handshake has failed. A peer that lacks the cookie or breaks the protocol is logged
-/// as a warning. Other ends are ordinary, such as when two attempts to connect cross.
+/// as a warning. Other failures are ordinary, such as that of one of two attempts that cross.
 fn log_rejection(from: SocketAddr, claimed: Option<&str>, error: &SetupError) {
     let claimed = claimed.unwrap_or("an unnamed node");
     match error {
@@ -284,7 +284,7 @@ mod tests {
         for number in 0..20 {
             let mut stream = connect(3, address).await;
             send_name(&mut stream, &format!("b{number}@h")).await;
-            // Its challenge is answered only after many more have come.
+            // The challenge is read only after many more connections.
             for _ in 0..limits::HANDSHAKES {
                 connect(2, address).await;
             }

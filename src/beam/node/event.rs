@@ -30,8 +30,8 @@ pub(crate) enum Arrival {
     Closed(CloseReason),
 }
 
-/// Admits the connection's next batch when it is dropped, and counts the memory of this one until
-/// then.
+/// The permission for a batch of messages, whose memory it counts. Dropping it admits another batch
+/// of the connection.
 #[derive(Debug)]
 pub(crate) struct Permit {
     _window: OwnedSemaphorePermit,
@@ -57,7 +57,7 @@ pub(crate) enum NodeCommand {
     },
     /// A peer that we dial still has an older connection. The answer is whether to replace it.
     StillWanted(NodeName, oneshot::Sender<bool>),
-    /// A peer that dialled us has completed its handshake. Its user follows, if known.
+    /// A peer that dialled us has completed its handshake, with the peer's user, if known.
     Connected(Connection, Option<u32>),
     /// An attempt to dial has ended, with a connection and the peer's user (if known), or an error.
     Dialled(NodeName, Result<(Connection, Option<u32>), DialError>),

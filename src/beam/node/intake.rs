@@ -60,8 +60,8 @@ async fn arrivals(batch: Vec<(Control, Option<Bytes>)>) -> Vec<Arrival> {
             arrivals.push(Arrival::Messages(std::mem::take(&mut small)));
         }
         let (control, payload) = message;
-        // The semaphore is never closed. The thread holds the permit, even if its caller has given
-        // up.
+        // The semaphore is never closed. The thread holds the permit even if its caller is
+        // cancelled.
         let permit = READERS.acquire().await;
         // The atoms of a large message are not worth keeping.
         let reading = spawn_blocking(move || {

@@ -1,5 +1,5 @@
 //! Identifies a connection.
 
-/// The number of a connection. No other connection of this node ever has the same.
+/// The number of a connection, which is unique among all connections of the node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LinkId(pub u64);

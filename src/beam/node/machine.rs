@@ -189,7 +189,8 @@ struct Link {
     ties: Ties,
 }
 
-/// The number of operations between the node and its peers. They end with their connection.
+/// Counts of the unfinished operations between the node and its peers. Each ends with its
+/// connection.
 #[cfg(any(test, feature = "internals"))]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Pending {
@@ -231,7 +232,7 @@ pub struct Machine {
     memory: fn() -> Option<u64>,
     program: Program,
     hidden: bool,
-    /// When to look for scopes again, as a hidden node.
+    /// When to discover scopes again; only for a hidden node.
     next_poll: Option<Instant>,
     atoms: Atoms,
     changed: bool,

@@ -21,7 +21,7 @@ struct Followed {
 #[derive(Default)]
 pub(super) struct Memberships {
     followed: Vec<Followed>,
-    /// Some scope may have changed since the members were shown.
+    /// Whether a scope may have changed since the last update.
     is_stale: bool,
     pace: Pace,
 }

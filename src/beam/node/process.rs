@@ -86,7 +86,7 @@ pub struct Source {
 /// The answer to a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
-    /// The answer is this term.
+    /// The answer.
     Now(Term),
     /// The answer follows later, with the caller's [`CallId`], because the node's task cannot wait.
     Later,

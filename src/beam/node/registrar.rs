@@ -13,7 +13,7 @@ use crate::epmd::client::{self, Error, Registration};
 use crate::epmd::server::{self, Server};
 use crate::limits;
 
-/// What a node registers, and how it provides an EPMD. Cheap to clone.
+/// The registration of a node, and the ways to provide an EPMD. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Registrar {
     /// The address of EPMD.
@@ -93,7 +93,7 @@ impl Registrar {
         client::register(self.address, short_name, self.port, self.hidden).await
     }
 
-    /// Returns whether there is an `epmd` to start.
+    /// Starts the system's `epmd` and registers with it. Returns whether the system has one.
     async fn start_system(&self, result: &mut Result<Registration, Error>, short_name: &str) -> bool {
         let Some(addresses) = &self.start_on else { return false };
         if let Err(e) = client::start_system_epmd(addresses, self.address.port()).await {
@@ -119,7 +119,7 @@ impl Registrar {
                 info!(address = %self.address, "no EPMD answers; serving EPMD on this node");
                 self.server = Some(Arc::new(server));
             }
-            // Another program may have opened the port first. Then it answers.
+            // If another program has opened the port first, it answers.
             Err(e) => debug!(address = %self.address, "cannot serve EPMD: {e}"),
         }
         *result = self.ask(short_name).await;

@@ -27,7 +27,7 @@ pub struct View {
     pub grouped: BTreeSet<NodeName>,
     /// The nodes that the `global` of a connected peer knows.
     pub known: BTreeSet<NodeName>,
-    /// The connected peers that other nodes may connect to. The peer's `global` has sent
+    /// The connected peers that may be introduced to other nodes. The peer's `global` has sent
     /// `init_connect` on this connection, and we did not dial it after the peer had closed an
     /// earlier connection in order.
     pub introducible: BTreeSet<NodeName>,
@@ -81,12 +81,12 @@ pub enum PeerState {
         /// Why the connection ended.
         reason: PeerReason,
         /// The node's incarnation, if the node closed the connection in order because it stopped or
-        /// disconnects from us.
+        /// disconnected us.
         left: Option<u32>,
     },
 }
 
-/// Why a peer is connected, or is not.
+/// The reason for the state of a peer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PeerReason {
     /// A stable code for programs.
@@ -102,12 +102,12 @@ impl PeerReason {
         Self { code, detail: detail.into() }
     }
 
-    /// The peer broke a protocol.
+    /// Creates the reason for a peer that broke a protocol.
     pub(crate) fn protocol(error: impl fmt::Display) -> Self {
         Self::new("protocol_error", error.to_string())
     }
 
-    /// The peer broke one of our limits.
+    /// Creates the reason for a peer that exceeded a limit.
     pub(crate) fn limit(error: impl fmt::Display) -> Self {
         Self::new("limit_exceeded", error.to_string())
     }

@@ -1,4 +1,4 @@
-//! The start and end of connections: which of two for one name is kept, the first messages to a
+//! The start and end of connections: the choice between two for one name, the first messages to a
 //! peer, and the cleanup. Pure.
 
 use super::*;
@@ -84,8 +84,8 @@ impl Machine {
         }
     }
 
-    /// Discovers scopes of peers as a hidden node. Peers do not send it `discover` when their
-    /// scopes start.
+    /// Discovers the unknown scopes of peers again, if this node is hidden. A scope that starts
+    /// later does not discover a hidden node.
     pub(super) fn poll_scopes(&mut self, now: Now, out: &mut Vec<NodeEffect>) {
         if self.next_poll.is_none_or(|at| at > now.instant) {
             return;

@@ -5,7 +5,8 @@ use std::collections::{VecDeque, hash_map, hash_set};
 
 use super::*;
 
-/// The cost of a monitor or link, in bytes of a message: less than a peer needs to make one.
+/// The cost of removing a monitor or link, in bytes of a message. It is less than the message that
+/// creates one.
 const TIE: usize = 32;
 
 /// The remains of a connection or process.

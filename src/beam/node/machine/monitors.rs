@@ -1,4 +1,4 @@
-//! Our monitors of, links to and messages to processes of peers. Pure.
+//! Monitors of peers' processes, and links and messages to them. Pure.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! Calls from peers: functions by spawn requests and through `rex`, and later answers. Pure.
+//! Calls from peers, by spawn requests and through `rex`, and answers that follow later. Pure.
 //!
 //! Every call is answered, either at once or by [`NodeInput::Answer`]. A call that waits is dropped
 //! when its connection ends.
@@ -25,9 +25,9 @@ pub(super) struct ServedCall {
 
 /// How a call is answered.
 pub(super) enum ReplyTo {
-    /// As the answer of this process of ours to a `gen_server:call`.
+    /// As the answer to a `gen_server:call` of this process.
     Server(gen_server::From, Pid),
-    /// As the answer of `rex`, which is this process.
+    /// As the answer to a call of `rex`, whose process this is.
     Rex(RexCaller, Applied, Pid),
     /// As the exit reason of the process that was spawned for the call.
     Exit(Spawned),
@@ -117,7 +117,8 @@ impl Machine {
                 if confirm || !exists {
                     out.push(send(from, rpc::passed_on(pid, &name, exists)));
                 }
-                // Not to itself: nested messages would be read once per level.
+                // A message to `rex` itself is dropped, because each level of nesting would read it
+                // again.
                 if name == rpc::NAME {
                     return;
                 }

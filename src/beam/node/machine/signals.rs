@@ -236,7 +236,7 @@ impl Machine {
         out.push(NodeEffect::Signal(id, control, Some(message.into())));
     }
 
-    /// Handles a system message. Every one is answered, see [`sys`].
+    /// Handles a system message, which is always answered (see [`sys`]).
     fn system(&mut self, id: LinkId, pid: &Pid, from: &gen_server::From, request: &Raw, out: &mut Vec<NodeEffect>) {
         let Some(process) = self.processes.get(&Proc::Pid(pid.clone())) else { return };
         let name = process.name.clone().map_or_else(|| Term::Pid(pid.clone()), Term::Atom);

@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
-mod asked;
 mod backlog;
 mod bounds;
 mod cost;
+mod gen_calls;
 mod leftovers;
 mod net;
 mod pairs;

@@ -51,9 +51,9 @@ pub struct Known<'a> {
 pub enum Refused {
     /// It does not accept these arguments.
     BadArg,
-    /// The answer is not known.
+    /// The node does not know the answer.
     Unknown,
-    /// The node does not try it.
+    /// The node does not attempt it.
     NotTried,
 }
 

@@ -137,7 +137,7 @@ fn alias(tag: &Raw, atoms: &mut Atoms) -> Result<Reference, DecodeError> {
 }
 
 /// Returns the answer to an unknown request, `{error, notsup}`. The caller gets it at once, while a
-/// process of OTP might not answer, or exit.
+/// process of OTP might exit or never answer.
 #[must_use]
 pub fn refusal() -> Raw {
     Raw::encode(&Term::tuple([Term::atom("error"), Term::atom("notsup")]))

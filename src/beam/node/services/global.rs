@@ -6,8 +6,8 @@
 //! each peer.
 //!
 //! Peers then treat this node as synced but not known: `global:sync/0` returns, and names and locks
-//! work among the other nodes. The prevention of overlapping partitions never disconnects this
-//! node, which never sends `lost_connection`.
+//! work among the other nodes. This node never sends `lost_connection`, and the prevention of
+//! overlapping partitions never disconnects it.
 
 use crate::etf::{Atom, Atoms, DecodeError, Kind, Raw, Reader};
 use crate::limits;

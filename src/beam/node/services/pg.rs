@@ -299,9 +299,9 @@ impl Scope {
         self.discard(before)
     }
 
-    /// Returns the binaries of the groups `{WatchedTag, Binary}` that processes of peers joined,
-    /// each with their node: at most [`limits::PG_ANNOUNCED_BY_ALL`], of the peers with the fewest
-    /// first.
+    /// Returns the binaries of the groups `{WatchedTag, Binary}` of peers' processes, each with the
+    /// node. Returns at most [`limits::PG_ANNOUNCED_BY_ALL`], starting with the peers that have the
+    /// fewest.
     #[must_use]
     pub fn announced(&self) -> BTreeSet<(Bytes, Atom)> {
         let mut remotes: Vec<_> = self.remotes.iter().collect();

@@ -83,8 +83,7 @@ fn spawn(request: &Reference, from: &Pid, mfa: (Atom, Atom, u8), options: &[&'st
     Control::SpawnRequest { request: request.clone(), from: from.clone(), new: new.into() }
 }
 
-/// Reads the result from the exit reason of the process that ran a call: `{Request, return,
-/// Value}`.
+/// Reads the result from the exit reason `{Request, return, Value}` of the process that ran a call.
 ///
 /// # Errors
 /// [`CallError::Failed`] for all other reasons.

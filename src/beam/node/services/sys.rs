@@ -17,7 +17,7 @@ pub(crate) enum SystemMessage {
     Status,
     /// `{terminate, Reason}`
     Terminate(Raw),
-    /// A request with this answer for all processes.
+    /// Any other request, with its answer, which is the same for all processes.
     Answered(Raw),
 }
 

@@ -100,7 +100,7 @@ impl Task {
         }
     }
 
-    /// Returns the machine's view with the users of the peers, which the machine does not know.
+    /// Returns the machine's view, with the users of the peers added.
     fn current_view(&self) -> View {
         let mut view = self.machine.view();
         for peer in view.peers.values_mut().filter(|peer| peer.is_up()) {

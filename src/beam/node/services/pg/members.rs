@@ -195,8 +195,9 @@ impl Members {
         Ok(appeared)
     }
 
-    /// Removes processes from a group, each a number of times: one that joined more often is still
-    /// a member (`leave_remote/3` in `pg.erl`). Returns whether a shown group disappeared.
+    /// Removes processes from a group, each the given number of times. A process that joined more
+    /// often is still a member (`leave_remote/3` in `pg.erl`). Returns whether a shown group
+    /// disappeared.
     pub(super) fn leave(&mut self, key: &Key, pids: impl IntoIterator<Item = (Pid, usize)>) -> bool {
         let Some(group) = self.groups.get_mut(key) else { return false };
         let mut left = 0;

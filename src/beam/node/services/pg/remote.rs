@@ -1,4 +1,4 @@
-//! A scope of the same name on a peer: what its processes joined.
+//! A peer's scope of the same name, and the groups of the peer's processes.
 
 use bytes::Bytes;
 

@@ -22,8 +22,8 @@ pub(super) enum Version {
 pub(super) enum Outgoing<'a> {
     /// `{discover, ScopePid}` | `{discover, ScopePid, 1}`
     Discover,
-    /// `{'$gen_cast', {sync, ScopePid, [{Group, [Pid]}]}}` | `{'$gen_cast', {local_data, ScopePid,
-    /// 1, #{Group => [Pid]}}}`, with all groups, which are not empty.
+    /// `{'$gen_cast', {sync, ScopePid, [{Group, [Pid]}]}}` |
+    /// `{'$gen_cast', {local_data, ScopePid, 1, #{Group => [Pid]}}}`, with all groups, none empty.
     Sync(&'a BTreeMap<Key, (Raw, Vec<Pid>)>),
     /// `{join, ScopePid, Group, Pid}` | `{update, ScopePid, [{Group, [Pid], []}]}`
     Join(&'a Raw, &'a Pid),
