@@ -102,7 +102,7 @@ pub const GIVEN_NAMES: usize = 4096;
 
 /// Handshakes that may be unfinished at once. Beyond that, the address that has the most loses its
 /// oldest. Crossed by
-/// `node::accept::tests::the_address_with_the_most_unfinished_handshakes_loses_its_oldest`.
+/// `node::accept::tests::the_address_with_the_most_unfinished_handshakes_loses_its_oldest_one`.
 pub const HANDSHAKES: usize = 256;
 
 /// Connections to peers at once. Crossed by `node::machine::tests::the_number_of_peers_is_bounded`.
@@ -168,16 +168,16 @@ pub const PG_RECEIVERS: usize = 1024;
 
 /// Maximum size of a group in bytes, as a peer encodes it. The members of a larger group are not
 /// kept.
-/// Crossed by `node::services::pg::tests::cost::a_group_that_is_too_large_is_not_kept`.
+/// Crossed by `node::services::pg::tests::cost::groups_over_the_size_limit_are_ignored`.
 pub const PG_GROUP: usize = 64 * 1024;
 
 /// Announcements of one peer in one scope; further ones are not shown. Crossed by
-/// `node::services::pg::tests::cost::a_peer_announces_only_so_many`.
+/// `node::services::pg::tests::cost::the_announced_groups_of_a_peer_are_bounded`.
 pub const PG_ANNOUNCED: usize = 16 * 1024;
 
 /// Announcements of all peers in one scope that are shown. The number is bounded because each
 /// change goes through all of them.
-/// Crossed by `node::services::pg::tests::cost::peers_that_announce_the_most_hide_no_others`.
+/// Crossed by `node::services::pg::tests::cost::peers_that_announce_many_groups_do_not_hide_the_groups_of_others`.
 pub const PG_ANNOUNCED_BY_ALL: usize = 2 * PG_ANNOUNCED;
 
 /// Interval at which a hidden node looks for new scopes of its peers. Crossed by

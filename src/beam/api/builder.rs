@@ -94,8 +94,8 @@ impl Builder {
         }
     }
 
-    /// Makes the node a hidden one: it is not in `nodes()` of its peers, and its peers do not
-    /// connect to each other because of it. Its scopes look for those of visible peers every 2 s.
+    /// Makes the node hidden. `nodes()` of its peers does not list it, and peers do not connect to
+    /// each other through it. Its scopes look for scopes of visible peers every 2 s.
     pub fn hidden(mut self) -> Self {
         self.hidden = true;
         self
@@ -127,7 +127,7 @@ impl Builder {
         self
     }
 
-    /// Sets whether the node serves EPMD itself where none answers, for as long as it runs; true by
+    /// Sets whether the node serves EPMD itself, until it stops, if no EPMD answers; true by
     /// default.
     pub fn serve_epmd(mut self, serve: bool) -> Self {
         self.serve_epmd = serve;

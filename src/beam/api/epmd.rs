@@ -11,15 +11,15 @@ use crate::limits;
 use crate::node::registrar::Registrar;
 use crate::node::view::View;
 
-/// A name, and how it is registered.
+/// A short name and its registrar.
 pub(super) struct Epmd {
     pub(super) short_name: String,
     pub(super) registrar: Registrar,
 }
 
 impl Epmd {
-    /// Registers again whenever EPMD has ended, until the node stops. Then frees the name. Drops
-    /// `registered` when it is free.
+    /// Registers again whenever EPMD ends, until the node stops. Then frees the name, and drops
+    /// `registered`.
     pub(super) async fn keep(
         mut self,
         mut registration: Registration,

@@ -197,8 +197,8 @@ impl Node {
         members.map(Members).ok_or_else(|| RequestError::NoScope(scope.to_owned()))
     }
 
-    /// Leaves the cluster: ends all processes, closes all connections after what was sent on them,
-    /// and frees the name. Returns when that is done.
+    /// Stops the node: ends all processes, sends queued messages, closes all connections and frees
+    /// the name. Returns when the name is free.
     pub async fn stop(&self) {
         self.handle.stop().await;
         let mut free = self.free.clone();
@@ -206,7 +206,7 @@ impl Node {
     }
 }
 
-/// A monitor of a process. One that is dropped is removed when more monitors are made.
+/// A monitor of a process. After it is dropped, it is removed when more monitors are created.
 #[derive(Debug)]
 pub struct Monitor(oneshot::Receiver<Raw>);
 
@@ -242,7 +242,7 @@ impl Members {
     }
 }
 
-/// Reads the name of a connected node. None is connected under an invalid name.
+/// Parses a node name. No node is connected under an invalid name.
 fn peer(node: &str) -> Result<NodeName, CallError> {
     NodeName::parse(node).map_err(|NodeNameError| CallError::NoConnection)
 }
@@ -261,7 +261,7 @@ pub struct Spawn<'a> {
 }
 
 impl Spawn<'_> {
-    /// Registers the process under this name, which another process of our node loses.
+    /// Registers the process under this name. Another process of our node that has it loses it.
     pub fn name(mut self, name: &str) -> Self {
         self.name = Atom::new(name).map(Some);
         self
@@ -273,8 +273,8 @@ impl Spawn<'_> {
         self
     }
 
-    /// Starts the process. It runs until [`Node::exit`]. One that a peer kills or stops starts
-    /// again with the same state, name and groups, and a new pid, as under a supervisor.
+    /// Starts the process. It runs until [`Node::exit`]. If a peer kills or stops it, it restarts
+    /// with the same state, name and groups and a new pid, as under a supervisor.
     ///
     /// # Errors
     /// [`RequestError::Stopped`] and [`RequestError::Atom`].

@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_address_with_the_most_unfinished_handshakes_loses_its_oldest() {
+    async fn the_address_with_the_most_unfinished_handshakes_loses_its_oldest_one() {
         let (address, tasks) = started().await;
         // The oldest connection is from another address and stays open.
         let other = connect(2, address).await;
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_peer_that_has_sent_its_name_outlives_silent_ones_of_its_address() {
+    async fn a_peer_that_has_sent_its_name_is_kept_longer_than_silent_ones() {
         let (address, tasks) = started().await;
         let mut honest = connect(2, address).await;
         send_name(&mut honest, "b@h").await;
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn a_flood_from_one_address_fails_no_handshake_from_another() {
+    async fn a_flood_from_one_address_does_not_fail_handshakes_from_another() {
         let (address, tasks) = started().await;
         let flood = tokio::spawn(async move {
             let mut streams = VecDeque::new();

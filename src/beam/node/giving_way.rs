@@ -17,8 +17,8 @@ use crate::name::NodeName;
 
 /// The attempts that are under way.
 #[derive(Debug, Default)]
-pub(crate) struct GivingWay {
-    attempts: HashMap<NodeName, Attempt>,
+pub(crate) struct Attempts {
+    pending: HashMap<NodeName, Attempt>,
     /// How many attempts to connect to a node gave way since the last connection.
     yielded: HashMap<NodeName, u32>,
 }
@@ -38,18 +38,18 @@ pub(crate) struct AttemptChannels {
     pub answered: Arc<AtomicBool>,
 }
 
-impl GivingWay {
+impl Attempts {
     /// Records an attempt to connect to `name`.
     pub(crate) fn begin(&mut self, name: NodeName) -> AttemptChannels {
         let (sender, end) = oneshot::channel();
         let answered = Arc::new(AtomicBool::new(false));
-        self.attempts.insert(name, Attempt { end: sender, answered: answered.clone() });
+        self.pending.insert(name, Attempt { end: sender, answered: answered.clone() });
         AttemptChannels { end, answered }
     }
 
     /// Ends the attempt to connect to `name`, because a peer of that name dials us.
     pub(crate) fn give_way(&mut self, name: &NodeName) {
-        if self.attempts.get(name).is_none_or(|attempt| attempt.answered.load(Ordering::Relaxed)) {
+        if self.pending.get(name).is_none_or(|attempt| attempt.answered.load(Ordering::Relaxed)) {
             return;
         }
         if self.yielded.len() >= limits::KNOWN_NODES {
@@ -63,7 +63,7 @@ impl GivingWay {
     }
 
     fn end(&mut self, name: &NodeName) {
-        if let Some(attempt) = self.attempts.remove(name) {
+        if let Some(attempt) = self.pending.remove(name) {
             // The attempt may have ended meanwhile.
             let _ = attempt.end.send(());
         }
@@ -71,7 +71,7 @@ impl GivingWay {
 
     /// Records that the attempt to connect to `name` has ended.
     pub(crate) fn ended(&mut self, name: &NodeName) {
-        self.attempts.remove(name);
+        self.pending.remove(name);
     }
 
     /// Records a connection to `name`. If the peer's attempt continues when two cross, ours ends.
@@ -88,57 +88,57 @@ mod tests {
     use super::*;
     use crate::name::node;
 
-    fn gives_way(giving_way: &mut GivingWay, name: &str) -> bool {
-        let mut attempt = giving_way.begin(node(name));
-        giving_way.give_way(&node(name));
+    fn gives_way(attempts: &mut Attempts, name: &str) -> bool {
+        let mut attempt = attempts.begin(node(name));
+        attempts.give_way(&node(name));
         let ends = attempt.end.try_recv().is_ok();
-        giving_way.ended(&node(name));
+        attempts.ended(&node(name));
         ends
     }
 
     #[test]
     fn the_attempts_that_give_way_without_a_connection_are_bounded() {
-        let mut giving_way = GivingWay::default();
+        let mut attempts = Attempts::default();
         for _ in 0..2 {
             for _ in 0..limits::GIVEN_WAY {
-                assert!(gives_way(&mut giving_way, "a@h"));
+                assert!(gives_way(&mut attempts, "a@h"));
             }
-            assert!(!gives_way(&mut giving_way, "a@h"));
-            assert!(gives_way(&mut giving_way, "b@h"), "another node");
-            giving_way.connected(&node("a@h"), false);
-            giving_way.connected(&node("b@h"), false);
+            assert!(!gives_way(&mut attempts, "a@h"));
+            assert!(gives_way(&mut attempts, "b@h"), "another node");
+            attempts.connected(&node("a@h"), false);
+            attempts.connected(&node("b@h"), false);
         }
     }
 
     #[test]
     fn an_ended_attempt_gets_no_message() {
-        let mut giving_way = GivingWay::default();
-        let mut attempt = giving_way.begin("a@h".parse().unwrap());
-        giving_way.ended(&node("a@h"));
-        giving_way.give_way(&"a@h".parse().unwrap());
+        let mut attempts = Attempts::default();
+        let mut attempt = attempts.begin("a@h".parse().unwrap());
+        attempts.ended(&node("a@h"));
+        attempts.give_way(&"a@h".parse().unwrap());
         assert!(attempt.end.try_recv().is_err());
-        assert!(giving_way.attempts.is_empty());
+        assert!(attempts.pending.is_empty());
     }
 
     #[test]
     fn an_answered_attempt_gives_way_only_to_a_connection() {
         for peer_continues in [true, false] {
-            let mut giving_way = GivingWay::default();
-            let mut attempt = giving_way.begin("a@h".parse().unwrap());
+            let mut attempts = Attempts::default();
+            let mut attempt = attempts.begin("a@h".parse().unwrap());
             attempt.answered.store(true, Ordering::Relaxed);
-            giving_way.give_way(&"a@h".parse().unwrap());
+            attempts.give_way(&"a@h".parse().unwrap());
             assert!(attempt.end.try_recv().is_err());
-            giving_way.connected(&node("a@h"), peer_continues);
+            attempts.connected(&node("a@h"), peer_continues);
             assert_eq!(attempt.end.try_recv().is_ok(), peer_continues);
         }
     }
 
     #[test]
     fn remembered_names_are_bounded() {
-        let mut giving_way = GivingWay::default();
+        let mut attempts = Attempts::default();
         for number in 0..=limits::KNOWN_NODES {
-            assert!(gives_way(&mut giving_way, &format!("n{number}@h")));
-            assert!(giving_way.yielded.len() <= limits::KNOWN_NODES);
+            assert!(gives_way(&mut attempts, &format!("n{number}@h")));
+            assert!(attempts.yielded.len() <= limits::KNOWN_NODES);
         }
     }
 }

@@ -30,7 +30,7 @@ use crate::limits;
 use crate::name::NodeName;
 use crate::node::accept;
 use crate::node::event::{NodeCommand, Permit};
-use crate::node::giving_way::GivingWay;
+use crate::node::giving_way::Attempts;
 use crate::node::handle::Handle;
 use crate::node::link_id::LinkId;
 use crate::node::machine::{Machine, NodeEffect, NodeInput, Parts};
@@ -99,7 +99,7 @@ pub fn start(listener: TcpListener, settings: NodeSettings) -> (Handle, JoinHand
         dialer: Arc::new(settings.dialer),
         dials: Arc::new(Semaphore::new(limits::DIALS)),
         dials_here: Arc::new(Semaphore::new(limits::DIALS)),
-        giving_way: GivingWay::default(),
+        attempts: Attempts::default(),
         tick_time: settings.tick_time,
         budget: Budget::new(settings.peer_memory),
         inbox: inbox.clone(),
@@ -157,7 +157,7 @@ struct Task {
     dials: Arc<Semaphore>,
     /// Bounds the attempts to connect to this host, which do not wait for those to other hosts.
     dials_here: Arc<Semaphore>,
-    giving_way: GivingWay,
+    attempts: Attempts,
     tick_time: Duration,
     /// The memory budget of all connections.
     budget: Arc<Budget>,
@@ -261,7 +261,7 @@ impl Task {
                 let status =
                     if self.stopping.is_some() { Status::NotAllowed } else { self.machine.accept_status(&name) };
                 if status == Status::OkSimultaneous {
-                    self.giving_way.give_way(&name);
+                    self.attempts.give_way(&name);
                 }
                 let _ = answer.send(status);
                 return;

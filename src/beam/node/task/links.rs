@@ -31,7 +31,7 @@ use crate::stats;
 
 impl Task {
     pub(super) fn dial(&mut self, name: NodeName) {
-        let AttemptChannels { end, answered } = self.giving_way.begin(name.clone());
+        let AttemptChannels { end, answered } = self.attempts.begin(name.clone());
         let (dialer, local, inbox) = (self.dialer.clone(), self.local.clone(), self.inbox.clone());
         let dials = if dialer.is_here(&name) { self.dials_here.clone() } else { self.dials.clone() };
         tokio::spawn(async move {
@@ -84,14 +84,14 @@ impl Task {
         self.handle(NodeInput::LinkUp { link: id, peer, origin });
         // If two connections crossed, the one that gives way is closed at once and never was up.
         if self.machine.has_link(id) {
-            self.giving_way.connected(&name, self.local.name < name);
+            self.attempts.connected(&name, self.local.name < name);
             limited!(log_limit::NODES, info, peer = %name, creation, "node up{}", if published { "" } else { " (hidden)" });
             stats::LINK_RECONNECTS.add(u64::from(is_reconnect));
         }
     }
 
     pub(super) fn dialled(&mut self, name: NodeName, result: Result<(Connection, Option<u32>), DialError>) {
-        self.giving_way.ended(&name);
+        self.attempts.ended(&name);
         let waiting = self.connecting.remove(&name).unwrap_or_default();
         let mut failed = None;
         match result {

@@ -1,4 +1,4 @@
-//! Our calls of and links to processes of peers.
+//! Calls to processes of peers, and links to them.
 
 use super::*;
 

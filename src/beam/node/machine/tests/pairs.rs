@@ -1,5 +1,5 @@
 //! Two machines that dial each other at any time, with handshake steps in any order, and
-//! connections that are lost without notice. In the end, both have the same connection, or none.
+//! connections that are lost without notice. Afterwards, both have the same connection, or none.
 
 use proptest::prelude::*;
 

@@ -1,9 +1,9 @@
 //! Applies a message of a peer's scope in steps of bounded size, so that other peers are handled in
 //! between.
 //!
-//! The message is decoded as it is applied. Copied are only the processes and groups of a `leave`,
-//! and processes that join after others have left. If a message is malformed, the rest of it is
-//! dropped; a malformed full state is dropped as a whole.
+//! The message is decoded as it is applied. Only two things are copied: the processes and groups of
+//! a `leave`, and processes that join after others have left. If a message is malformed, the rest
+//! of it is dropped; a malformed full state is dropped as a whole.
 
 use std::collections::BTreeMap;
 use std::vec;
@@ -56,7 +56,7 @@ enum Stage {
     Done,
 }
 
-/// How the groups of a message follow each other.
+/// The form of the groups in a message.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Groups {
     /// `Group, PidOrPids`, if not read yet.
@@ -105,7 +105,7 @@ struct Leave {
     groups: BTreeMap<Key, usize>,
     /// The last process that was examined in the first group.
     last: Option<Pid>,
-    /// How many more pairs of a process and a group that it is not in may be examined.
+    /// The remaining number of checks that may find a process that is not in the group.
     strangers: usize,
 }
 
@@ -361,7 +361,7 @@ impl Leave {
     }
 
     /// Handles the next processes of the first group. Examines its members or the leaving
-    /// processes, whichever are fewer: over all groups, at most as many as the peer has joined.
+    /// processes, whichever are fewer. Over all groups, these are at most as many as have joined.
     /// Returns whether there are more.
     ///
     /// # Errors

@@ -75,7 +75,7 @@ fn the_cost_of_every_message_is_n_log_n() {
 }
 
 #[test]
-fn members_count_in_bytes_until_they_have_left() {
+fn the_memory_of_members_counts_until_they_leave() {
     let mut bench = Bench::new();
     bench.receive(&discover());
     let mut before = bench.scope.bytes(LINK);
@@ -143,7 +143,7 @@ fn a_leave_removes_each_process_once_for_each_mention() {
     assert_eq!(bench.scope.census().peer_groups, 2);
 }
 
-/// Returns a scope that knows `n` groups with `n` members each.
+/// Returns a scope with `n` groups of `n` members each.
 fn crowded(n: usize) -> Bench {
     let mut bench = Bench::new();
     bench.receive(&sync((0..n).map(|i| (group(i), pids(n))).collect()));
@@ -223,7 +223,7 @@ fn too_many_members_are_refused() {
 }
 
 #[test]
-fn members_that_come_and_go_are_never_too_many() {
+fn members_that_have_left_do_not_count_towards_the_limit() {
     let mut bench = Bench::new();
     bench.receive(&discover());
     // The key of this group counts as much as 512 members.
@@ -237,7 +237,7 @@ fn members_that_come_and_go_are_never_too_many() {
 }
 
 #[test]
-fn a_group_that_is_too_large_is_not_kept() {
+fn groups_over_the_size_limit_are_ignored() {
     let mut bench = Bench::new();
     bench.receive(&discover());
     // The tag and the length take five bytes.
@@ -248,7 +248,7 @@ fn a_group_that_is_too_large_is_not_kept() {
 }
 
 #[test]
-fn a_peer_announces_only_so_many() {
+fn the_announced_groups_of_a_peer_are_bounded() {
     let mut bench = Bench::new();
     let all = |groups: std::ops::Range<usize>| sync(groups.map(|number| (group(number), vec![pid(5)])).collect());
     assert!(bench.receive(&all(0..limits::PG_ANNOUNCED)).0);
@@ -267,7 +267,7 @@ fn a_peer_announces_only_so_many() {
 }
 
 #[test]
-fn peers_that_announce_the_most_hide_no_others() {
+fn peers_that_announce_many_groups_do_not_hide_the_groups_of_others() {
     let mut bench = Bench::new();
     let node = |link: u64| Atom::new(&format!("n{link}@h")).unwrap();
     let mut announce = |link: u64, names: usize| {
