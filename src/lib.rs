@@ -16,8 +16,9 @@
 //! | no EPMD answers | `src/beam/node/registrar.rs` |
 //! | EPMD ends while the daemon runs | `src/cluster/machine.rs` decides when to register again, `src/cluster/own_name.rs` does it |
 //! | a probe of a plugin's socket fails | `src/registry/state/sockets.rs` for its status, `src/layout/socket/dead.rs` for its file |
-//! | a registration arrives | `src/api/registration.rs`, then `src/plugin/request.rs` |
-//! | a setting is read and checked | `src/config/fields.rs`; node names in `src/beam/name.rs` |
+//! | a registration arrives, over HTTP | `src/api/registration.rs`, then `src/plugin/request.rs` |
+//! | a plugin is deregistered or purged over HTTP | `src/api/handlers.rs`, then `src/registry/state.rs` |
+//! | a setting, such as the node name, is read and checked | `src/config/fields.rs`; the rules for characters are in `src/beam/name.rs` |
 //! | a client lists the plugins | `src/api/listing.rs`, with the rows of `src/api/render/plugins.rs` |
 //! | another host's plugins are fetched and kept | `src/cluster/hosts/tracker.rs` |
 //! | `diagnose` reports a stage | `src/cluster/diagnosis/` |

@@ -4,7 +4,7 @@
 //! | memory | counted by | separate limit |
 //! | --- | --- | --- |
 //! | unfinished frames | [`dist::link`](super::link) | [`limits::FRAME`] per peer |
-//! | messages in fragments | `dist::fragments` | [`limits::FRAGMENTED_BYTES`] per peer |
+//! | messages in fragments | `dist::header` | [`limits::FRAGMENTED_BYTES`] per peer |
 //! | atom caches and tables of atoms | `dist::header`, [`etf`](crate::etf) | about 20 MiB per peer |
 //! | messages that wait for the node, read or not | `node::intake` | [`limits::LINK_BATCHES`] per peer |
 //! | messages queued for a peer that does not read | [`dist::link`](super::link) | [`limits::LINK_QUEUE`] per peer |
