@@ -11,15 +11,15 @@ pub use command::*;
 // ---- The node and its peers -----------------------------------------------------------------
 
 /// Orders of peers that wait to be carried out; more are refused at once. Crossed by
-/// `cluster::plugins::server::tests::a_full_queue_is_told`.
+/// `cluster::plugins::server::tests::a_full_queue_refuses_new_calls`.
 pub const ORDERS: usize = 256;
 
 /// How often the round trip to a connected peer is taken. Crossed by
-/// `cluster::peers::answers::tests::the_round_trip_is_taken_again`.
+/// `cluster::peers::answers::tests::the_round_trip_is_measured_again`.
 pub const ROUND_TRIP_EVERY: Duration = Duration::from_secs(60);
 
 /// Longest name of a release of OTP in characters. Crossed by
-/// `cluster::peers::questions::tests::what_a_node_answers_is_read_and_what_it_might_is_refused`.
+/// `cluster::peers::questions::tests::valid_answers_are_read_and_others_are_refused`.
 pub const OTP_RELEASE: usize = 16;
 
 /// Diagnoses that are under way at once; more are refused. Crossed by `tests/diagnosis.rs`, `concurrent_diagnoses_are_bounded`.
@@ -30,13 +30,13 @@ pub const DIAGNOSES: usize = 4;
 pub const DIAGNOSIS_WAIT: Duration = Duration::from_secs(1);
 
 /// Time for a whole diagnosis, longer than its stages take together. Crossed by
-/// `cluster::diagnosis::tests::a_diagnosis_that_takes_too_long_tells_what_it_has`.
+/// `cluster::diagnosis::tests::a_diagnosis_that_takes_too_long_reports_the_stages_so_far`.
 pub const DIAGNOSIS_TIME: Duration = Duration::from_secs(27);
 
 // ---- Finding peers --------------------------------------------------------------------------
 
 /// Nodes that are found by one answer of DNS. Crossed by
-/// `cluster::peers::strategies::dns::tests::no_more_addresses_are_taken_than_are_allowed`.
+/// `cluster::peers::strategies::dns::tests::the_number_of_addresses_is_bounded`.
 pub const DNS_ADDRESSES: usize = 1024;
 
 /// How often DNS is asked for more daemons, or up to a quarter later. Crossed by `tests/dns.rs`,
@@ -44,11 +44,11 @@ pub const DNS_ADDRESSES: usize = 1024;
 pub const DNS_POLL: Duration = Duration::from_secs(4);
 
 /// How long what DNS said last is believed while it doesn't answer. Crossed by
-/// `cluster::peers::strategies::dns::tests::what_was_found_is_believed_through_a_failure_and_not_for_ever`.
+/// `cluster::peers::strategies::dns::tests::the_last_answer_is_kept_for_a_while_when_dns_fails`.
 pub const DNS_MEMORY: Duration = Duration::from_secs(300);
 
 /// How long a node that has gone, and that nobody names any more, is shown all the same. Crossed by
-/// `cluster::peers::redial::tests::who_has_gone_and_is_named_by_nobody_is_forgotten`.
+/// `cluster::peers::redial::tests::a_disconnected_node_that_no_source_names_is_forgotten`.
 pub const PEER_MEMORY: Duration = Duration::from_secs(60);
 
 // ---- Other hosts ------------------------------------------------------------------------------

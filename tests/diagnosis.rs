@@ -200,7 +200,7 @@ fn a_node_that_is_connected_by_another_name_is_reported() {
     let peer = wait_within(PATIENCE, "it is connected", || details(&host, actual).filter(known));
     assert_eq!(peer["introduced_by"], "epmd", "as the name that was found there");
     let mismatch = diagnosis(&host, &host.node("hecate_traderd"));
-    assert_fails(&mismatch, "handshake", "name_mismatch", &[&format!("ask for {actual}")]);
+    assert_fails(&mismatch, "handshake", "name_mismatch", &[&format!("hecate-daemon diagnose {actual}")]);
 }
 
 #[test]
@@ -236,7 +236,7 @@ fn a_node_with_another_cookie_is_reported() {
     let _visitor = Erl::start(&host, start("visitor"));
     let hash = host.ask("GET", "/api/cluster").body["cookie_hash"].as_str().unwrap().to_owned();
     let tried = diagnosis(&host, &host.node("visitor"));
-    assert_fails(&tried, "cookie", "cookie_mismatch", &["same cookie", &hash, "erlang:md5"]);
+    assert_fails(&tried, "cookie", "cookie_mismatch", &["the same cookie", &hash, "erlang:md5"]);
     assert_eq!(stage(&tried, "flags")["outcome"], "passed");
 
     let mut trader = Erl::start(&host, start("hecate_traderd"));
@@ -248,7 +248,7 @@ fn a_node_with_another_cookie_is_reported() {
     // A node that rests is not tried: with our cookie it would be let in now.
     trader.eval(&format!("erlang:set_cookie('{}')", host.cookie));
     let rests = diagnosis(&host, &node);
-    assert_fails(&rests, "cookie", "cookie_mismatch", &[&hash, "asked again"]);
+    assert_fails(&rests, "cookie", "cookie_mismatch", &[&hash, "tries again"]);
     assert_eq!(stage(&rests, "handshake")["outcome"], "skipped");
     assert!(!rests.to_string().contains(&host.cookie) && !daemon.log().contains(&host.cookie));
 }
@@ -302,7 +302,7 @@ fn a_silent_node_is_reported() {
         (is_open(&dialled), dialled, trial)
     });
     let diagnosis = diagnosis(&host, &node);
-    assert_fails(&diagnosis, "handshake", "handshake_failed", &["says nothing"]);
+    assert_fails(&diagnosis, "handshake", "handshake_failed", &["does not answer"]);
     assert!(silent.join().unwrap().0, "the trial came while the daemon's own attempt was under way");
 }
 

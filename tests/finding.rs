@@ -66,7 +66,11 @@ fn a_node_that_expects_tls_is_dialled_once_until_it_restarts() {
 
     let trader = Erl::start(&host, start("hecate_traderd"));
     let node = host.node("hecate_traderd");
-    daemon.logs(&["WARN", &node, "the peer expects TLS; tried again when it is started anew, or in 5 minutes"]);
+    daemon.logs(&[
+        "WARN",
+        &node,
+        "the peer expects TLS; retrying after 5 min, or when the node registers with EPMD again",
+    ]);
     let details = || {
         let peers = host.ask("GET", "/api/cluster").body["peers"].as_array().expect("peers").clone();
         peers.into_iter().find(|peer| peer["name"] == *node)

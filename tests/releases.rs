@@ -176,7 +176,7 @@ fn otp_25_and_29_are_kept_apart_and_27_joins_29() {
         cluster.sees_the_plugin(registered);
     }
     let daemon = cluster.daemon.as_ref().unwrap();
-    daemon.logs(&["are not introduced to nodes of OTP 29", "old=hecate_otp25d", "new=hecate_otp29d"]);
+    daemon.logs(&["are not introduced to nodes with OTP 29", "old=hecate_otp25d", "new=hecate_otp29d"]);
     let node = cluster.start("27", program("27"));
     cluster.nodes.push(node);
     let new = cluster.nodes[1].name.clone();

@@ -1,5 +1,5 @@
 //! Decides what follows from each change of the registry, of our node and of EPMD: which proxies
-//! run, which nodes to find, what the registry is told, when to register with EPMD again, and
+//! run, which nodes to find, what to report to the registry, when to register with EPMD again, and
 //! whether the published view is out of date. Pure: [`super::task`] carries out its effects.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,23 +19,23 @@ use crate::limits;
 use crate::plugin::{PluginName, Plugins, Status};
 use crate::registry::{self, Membership};
 
-/// What the task does. Effects are carried out in order.
+/// An effect of the machine. The task carries out effects in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ClusterEffect {
-    /// Start a proxy for this plugin, which runs.
+    /// Start a proxy for this plugin, which is running.
     StartProxy(PluginName),
     /// End the proxy of this plugin.
     EndProxy(PluginName),
     /// Find these nodes, which are all nodes of plugins.
     FindNodes(BTreeSet<NodeName>),
-    /// Tell the finder that this node has connected.
+    /// Report to the finder that this node has connected.
     NodeUp(NodeName),
-    /// Tell the finder that this node is no longer connected.
+    /// Report to the finder that this node is no longer connected.
     NodeDown(NodeName),
     /// Publish the view. It comes before the reports that the registry derives a status from, so
     /// that no stopped plugin is shown with a connected node.
     Publish,
-    /// Tell the registry.
+    /// Report this to the registry.
     Report(Membership),
     /// Register our name with EPMD again.
     Register,
@@ -78,7 +78,7 @@ pub struct ClusterMachine {
 }
 
 impl ClusterMachine {
-    /// Returns the machine of a node that has just joined. `membership` knows our own user.
+    /// Returns the machine of a node that has just joined. `membership` is for our own user.
     #[must_use]
     pub fn new(dialer: Dialer, membership: MembershipTracker, epmd: EpmdState) -> Self {
         Self {
@@ -100,9 +100,9 @@ impl ClusterMachine {
 
     // ---- Registry -------------------------------------------------------------------------------
 
-    /// Peers were told an event of this plugin.
-    pub fn event_told(&mut self, plugin: PluginName) {
-        self.changes.told(plugin);
+    /// An event of this plugin was sent to the peers.
+    pub fn event_sent(&mut self, plugin: PluginName) {
+        self.changes.delivered(plugin);
     }
 
     /// Events were missed, so any plugin may have changed.
@@ -110,9 +110,10 @@ impl ClusterMachine {
         self.changes.missed();
     }
 
-    /// The registry has another view. `told` is the revision of the last event that peers were told.
-    pub fn plugins_changed(&mut self, view: &registry::View, told: u64, out: &mut Vec<ClusterEffect>) {
-        let changed = self.changes.take(view, told, self.nodes.keys().chain(self.proxies.keys()));
+    /// The registry has another view. `sent` is the revision of the last event that was sent to the
+    /// peers.
+    pub fn plugins_changed(&mut self, view: &registry::View, sent: u64, out: &mut Vec<ClusterEffect>) {
+        let changed = self.changes.take(view, sent, self.nodes.keys().chain(self.proxies.keys()));
         self.find_nodes(&view.plugins, &changed, out);
         // Before the registry has judged the stored plugins, their status is not known.
         if view.ready {
@@ -347,8 +348,8 @@ impl ClusterMachine {
         match (&self.epmd, &self.unanswered) {
             (EpmdState::Registered, Some((_, failure))) if self.is_epmd_silent => EpmdState::Unavailable {
                 reason: format!(
-                    "{failure}. Our node is registered, but no Erlang node of this host can be found until EPMD answers: \
-                     resume or restart the process `epmd`"
+                    "{failure}. This daemon's node is registered, but no Erlang node of this host can be found until EPMD \
+                     answers: resume or restart the process `epmd`"
                 ),
             },
             (epmd, _) => epmd.clone(),

@@ -1,13 +1,14 @@
-//! What the node is used for: plugins and their proxies, membership and status, finding peers and introducing them.
+//! The policy of the cluster: the proxies of plugins, the status of plugins according to their nodes,
+//! and which peers to find and to introduce.
 //!
 //! ```text
 //! registry view  -> proxies    -> node: a proxy for each running plugin, in pg
 //! node view      -> membership -> registry: nodes up and down, announcements
-//! peers' calls   -> orders     -> registry, layout: what takes longer than the node may wait
-//! EPMD, DNS, ... -> strategies -> redial -> node: whom to dial, and when
-//! peers' nodes() -> introduce  -> node: who is asked to connect to whom
-//! other daemons  -> hosts      -> api: what they have registered, and since when they are lost
-//! a client       -> diagnosis  -> a node: why it is, or isn't, connected
+//! peers' calls   -> orders     -> registry, layout: requests that take longer than the node may wait
+//! EPMD, DNS, ... -> strategies -> redial -> node: which nodes to dial, and when
+//! peers' nodes() -> introduce  -> node: which peers to connect to each other
+//! other daemons  -> hosts      -> api: their plugins, and since when a daemon is lost
+//! a client       -> diagnosis  -> a node: why it is not connected
 //! ```
 //!
 //! [`task`] runs these modules. The registry, the node and its peers own the state. `task` keeps

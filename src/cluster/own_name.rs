@@ -25,12 +25,12 @@ use crate::escape;
 use crate::layout::Layout;
 use crate::limits;
 
-/// How we want to be called.
+/// The preferred name of our node.
 #[derive(Debug, Clone)]
 pub struct WantedName {
     /// The full name.
     pub name: NodeName,
-    /// Whether it was asked for: then it is this one or none.
+    /// Whether it is configured. A configured name is never replaced.
     pub explicit: bool,
 }
 
@@ -48,7 +48,7 @@ fn with_uid(wanted: &WantedName) -> String {
     format!("{}_{}", wanted.name.short_name(), rustix::process::getuid().as_raw())
 }
 
-/// We are registered.
+/// Our registration with EPMD.
 #[derive(Debug)]
 pub struct Joined {
     /// Our full name.
@@ -114,8 +114,8 @@ impl Epmd {
             Err(epmd::Error::NameTaken(_)) => Err(EpmdState::NameTaken { name: short_name.to_owned() }),
             Err(e) => Err(EpmdState::Unavailable {
                 reason: format!(
-                    "{e}. Without an EPMD no Erlang node of this host can be found: free its port, or set ERL_EPMD_PORT to \
-                     another; it is tried again every {} s",
+                    "{e}. Without EPMD, no Erlang node of this host can be found: free its port, or set ERL_EPMD_PORT to \
+                     another port. Retrying every {} s",
                     beam::limits::EPMD_RETRY.as_secs()
                 ),
             }),
@@ -131,14 +131,14 @@ impl Epmd {
         mut report: impl FnMut(EpmdState, &Arc<[EpmdOwner]>),
     ) -> Joined {
         let (mut name, mut taken, mut taken_since) = (wanted.name.clone(), Vec::new(), None);
-        let mut told = EpmdState::Unknown;
+        let mut reported = EpmdState::Unknown;
         loop {
             let state = match self.register(name.short_name()).await {
                 Ok(registration) => return Joined { name, registration, taken },
                 Err(state) => state,
             };
             let is_taken = matches!(state, EpmdState::NameTaken { .. });
-            // A predecessor may still be stopping: not a problem yet.
+            // A predecessor may still be stopping, so this is not reported yet.
             let mut quiet = is_taken && !wanted.explicit;
             if quiet && taken_since.get_or_insert_with(Instant::now).elapsed() >= limits::NAME_PATIENCE {
                 if let Some(next) = next_name(wanted, &name, layout).await {
@@ -154,16 +154,16 @@ impl Epmd {
                 true => limits::NAME_RETRY,
                 false => beam::limits::EPMD_RETRY,
             };
-            if !quiet && state != told {
+            if !quiet && state != reported {
                 match &state {
                     EpmdState::Unavailable { reason } => warn!("not in the cluster: {reason}"),
                     EpmdState::NameTaken { name } => warn!(
-                        "not in the cluster: the node name {name} is taken by another node of this host; stop that node, \
-                         or choose another name"
+                        "not in the cluster: another node of this host has the name {name}; stop that node, or set \
+                         HECATE_NODE_NAME to another name"
                     ),
                     EpmdState::Unknown | EpmdState::Registered | EpmdState::Served => {}
                 }
-                told = state.clone();
+                reported = state.clone();
                 report(state, &self.owners);
             }
             tokio::time::sleep(pause).await;

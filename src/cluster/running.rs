@@ -1,4 +1,5 @@
-//! The cluster's running task as `daemon` holds it: to stop it, to see that it lives, and to have diagnoses made.
+//! The handle of the cluster's task, with which `daemon` stops the task, checks that it is alive, and
+//! diagnoses nodes.
 
 use beam::node::handle::Handle;
 use tokio::sync::{oneshot, watch};
@@ -6,19 +7,20 @@ use tokio::task::JoinHandle;
 
 use crate::cluster::diagnosis::Diagnostician;
 
-/// The running task.
+/// The handle of the running task.
 #[derive(Debug)]
 pub struct Running {
-    /// Asks it to leave.
+    /// Makes the task leave the cluster.
     pub(super) stop: oneshot::Sender<()>,
     pub(super) task: JoinHandle<()>,
-    /// Once there is one.
+    /// The node; none until it has joined the cluster.
     pub(super) node: watch::Receiver<Option<Handle>>,
     pub(super) diagnostician: Diagnostician,
 }
 
 impl Running {
-    /// Leaves the cluster: pg is left, monitors fire, the name is given back.
+    /// Leaves the cluster and waits for the task to end. Peers see the node leave, and its name is
+    /// free in EPMD again.
     pub async fn stop(self) {
         let _ = self.stop.send(());
         if !self.task.is_finished() {
@@ -26,34 +28,34 @@ impl Running {
         }
     }
 
-    /// What tells whether the node's task is stuck.
+    /// Returns a check of whether the node's task is stuck.
     #[must_use]
     pub fn pulse(&self) -> Pulse {
         Pulse(self.node.clone())
     }
 
-    /// What tells why a node is, or isn't, connected.
+    /// Returns the diagnostician of this node.
     #[must_use]
     pub fn diagnostician(&self) -> Diagnostician {
         self.diagnostician.clone()
     }
 
-    /// Waits for the task to end by itself, which it does only by a panic.
+    /// Waits for the task to end without [`Self::stop`], which it does only on a panic.
     pub async fn ended(&mut self) {
         let _ = (&mut self.task).await;
     }
 }
 
-/// A way to the node's task, once there is one, to see whether it is stuck.
+/// Checks whether the node's task is stuck.
 #[derive(Debug, Clone)]
 pub struct Pulse(watch::Receiver<Option<Handle>>);
 
 impl Pulse {
-    /// Returns once the node's task has answered; at once while there is none.
+    /// Returns when the node's task has answered; at once while there is no node.
     pub async fn answers(&self) {
         let node = self.0.borrow().clone();
         if let Some(node) = node {
-            // One that has ended ends the whole, and is not this one's business.
+            // If the task has ended, `Running::ended` notices it.
             let _ = node.answers().await;
         }
     }

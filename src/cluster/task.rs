@@ -1,4 +1,5 @@
-//! The task that runs the cluster's policy: joins, then carries news between the registry and the node.
+//! The task that runs the cluster's policy: joins the cluster, then passes changes between the
+//! registry and the node.
 //!
 //! [`ClusterMachine`] and the modules of [`crate::cluster::peers`] decide; this task carries out their
 //! effects. It compares their state with each view of the node, and with the view of the registry
@@ -55,52 +56,53 @@ use crate::registry::{self, Follower, Membership, Next, Refusal};
 /// The groups whose members announce a plugin are `{hecate_plugin, Name}`.
 const PLUGIN_TAG: &str = "hecate_plugin";
 
-/// What the cluster's side of the daemon is told.
+/// The settings of the cluster's task.
 #[derive(Debug, Clone)]
 pub struct ClusterSettings {
-    /// Our name.
+    /// The preferred name of our node.
     pub name: WantedName,
-    /// The cluster's secret.
+    /// The cookie of the cluster.
     pub cookie: Cookie,
-    /// The challenges issued in all handshakes with this cookie.
+    /// The challenges sent in all handshakes with this cookie.
     pub challenges: Challenges,
     /// Whether our node is hidden.
     pub hidden: bool,
-    /// Address of the distribution port.
+    /// The address of the distribution port.
     pub listen: IpAddr,
     /// The distribution port; none means that the system chooses.
     pub dist_port: Option<u16>,
-    /// The port of every host's EPMD.
+    /// The port of EPMD, the same on all hosts.
     pub epmd_port: u16,
-    /// Where an EPMD of our own serves, besides loopback; wherever the node listens if there are none.
+    /// The addresses, besides loopback, on which the daemon serves EPMD if it must. If there are
+    /// none, it uses the addresses on which the node listens.
     pub epmd_addresses: Vec<IpAddr>,
-    /// Scopes of process groups.
+    /// The scopes of process groups to join.
     pub scopes: Vec<String>,
-    /// Silence after which a peer counts as gone.
+    /// The time without data after which a peer is disconnected.
     pub tick_time: Duration,
-    /// Limit of the memory for all peers, in bytes.
+    /// The memory limit for all peers together, in bytes.
     pub peer_memory: usize,
-    /// What is looked for, and what is done with it.
+    /// Which peers to find, and whether to introduce them.
     pub finding: finder::FinderSettings,
-    /// Whose sockets may listen behind the names of this host.
+    /// The users of this host whose nodes we connect to.
     pub allowed_uids: BTreeSet<u32>,
     /// The host parts that mean this host.
     pub this_host: BTreeSet<String>,
 }
 
-/// Why there can be no node.
+/// Why the task cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The distribution port can't be had.
-    #[error("the distribution port {0} can't be bound: {1}; set HECATE_LISTEN or ERL_DIST_PORT to one that is free")]
+    /// The distribution port cannot be opened.
+    #[error("cannot listen on the distribution port {0}: {1}; set HECATE_LISTEN or ERL_DIST_PORT to a free address")]
     Listen(SocketAddr, std::io::Error),
-    /// A scope of process groups can't be an atom.
+    /// The name of a scope is too long for an atom.
     #[error("HECATE_PG_SCOPES: {0}")]
     Scope(AtomTooLong),
 }
 
-/// Starts the cluster's side: binds the distribution port, joins as soon as there is an EPMD to join by, and then keeps
-/// registry and node in step. What it sees is published in the receiver that is returned.
+/// Starts the task: opens the distribution port, joins the cluster when EPMD answers, and then keeps
+/// the registry and the node consistent. Returns the handle of the task, and the cluster's view.
 ///
 /// # Errors
 /// See [`StartError`].
@@ -119,7 +121,7 @@ pub async fn start(
     let host = settings.name.name.host().to_owned();
     let view = ClusterView { host, cookie_hash: settings.cookie.hash(), ..ClusterView::default() };
     let (publish, view) = watch::channel(Arc::new(view));
-    // Must come before the first registration.
+    // Reported before the first plugin can register.
     let names = settings.name.candidates().flat_map(|name| dialer(&settings).all_names(&name)).collect();
     registry.membership(Membership::WantedNames { names }).await;
     let (stop, stopped) = oneshot::channel();
@@ -162,10 +164,11 @@ struct Start {
 
 async fn run(mut start: Start, show_node: watch::Sender<Option<Handle>>, mut stopped: oneshot::Receiver<()>) {
     let (publish, registry) = (start.publish.clone(), start.registry.clone());
-    // Without a cluster the stored plugins are judged by their sockets alone, and need not wait.
-    let (tell, mut told) = watch::channel(false);
+    // After the first failure to join, the stored plugins need not wait for their nodes: the registry
+    // checks only their sockets.
+    let (fail, mut failed) = watch::channel(false);
     let report = move |epmd, owners: &Arc<[EpmdOwner]>| {
-        tell.send_replace(true);
+        fail.send_replace(true);
         publish.send_modify(|view| {
             let view = Arc::make_mut(view);
             view.epmd = epmd;
@@ -174,7 +177,7 @@ async fn run(mut start: Start, show_node: watch::Sender<Option<Handle>>, mut sto
     };
     let joining = start.epmd.join(&start.settings.name, &start.layout, report);
     let settled = async {
-        if told.wait_for(|told| *told).await.is_ok() {
+        if failed.wait_for(|failed| *failed).await.is_ok() {
             registry.membership(Membership::Settled).await;
         }
         std::future::pending::<()>().await
@@ -186,10 +189,10 @@ async fn run(mut start: Start, show_node: watch::Sender<Option<Handle>>, mut sto
     };
     let mut cluster = Cluster::new(start, joined);
     show_node.send_replace(Some(cluster.node.clone()));
-    // Stopping waits for nothing, also not for a registry that has stalled.
+    // Stops at once, even if the registry does not answer.
     tokio::select! {
         _ = &mut stopped => {}
-        Err(Stopped) = cluster.serve() => warn!("the node's task has ended: not in the cluster any more"),
+        Err(Stopped) = cluster.serve() => warn!("the node's task has ended; this daemon has left the cluster"),
     }
     cluster.leave().await;
 }
@@ -201,7 +204,7 @@ struct Cluster {
     dialer: Dialer,
     registry: registry::Handle,
     registered: Registered,
-    /// What happened to the registry, as far as peers were told.
+    /// The registry's events that are not yet sent to the peers.
     events: Follower,
     publish: watch::Sender<Arc<ClusterView>>,
     epmd: Epmd,
@@ -212,13 +215,13 @@ struct Cluster {
     /// The proxies of running plugins.
     proxies: BTreeMap<PluginName, ProcessId>,
     finder: Finder,
-    /// What the other hecate-daemons have said.
+    /// The reports of the other hecate-daemons.
     hosts: watch::Receiver<Arc<Vec<HostView>>>,
-    /// Since when we are in the cluster.
+    /// When our node joined the cluster.
     since: SystemTime,
     questioner: Questioner,
     orders: mpsc::Sender<Order>,
-    /// What carries the orders out, and an attempt to register with EPMD again.
+    /// The execution of orders, and an attempt to register with EPMD again.
     work: JoinSet<Option<(Result<Registration, EpmdState>, Epmd)>>,
 }
 
@@ -335,7 +338,7 @@ impl Cluster {
                     self.registered_again(result);
                 },
                 () = lost(&mut self.registration) => {
-                    info!("EPMD has ended: registering again");
+                    info!("EPMD has ended; registering again when it answers");
                     self.registration = None;
                     self.machine.epmd_lost(Instant::now());
                 }
@@ -355,7 +358,7 @@ impl Cluster {
     }
 
     async fn registry_changed(&mut self, view: &registry::View) -> Result<(), Stopped> {
-        self.tell_events(view.revision).await?;
+        self.send_events(view.revision).await?;
         let mut effects = Vec::new();
         self.machine.plugins_changed(view, self.events.delivered(), &mut effects);
         self.carry_out(effects).await
@@ -369,8 +372,8 @@ impl Cluster {
         self.carry_out(effects).await
     }
 
-    /// Tells the registry once every node that could come has come. It judges by what it knows then, so
-    /// it hears of those nodes first.
+    /// Reports to the registry, once, that every node that could be found at the start has been
+    /// tried. The registry then checks the stored plugins, so the connected nodes are reported first.
     async fn settle(&mut self, node: &mut watch::Receiver<Arc<node_view::View>>) -> Result<(), Stopped> {
         if self.machine.settles(self.finder.settled()) {
             let view = node.borrow_and_update().clone();
@@ -423,25 +426,28 @@ impl Cluster {
 
     // ---- Registry -> node -------------------------------------------------------------------------
 
-    /// Sends the stored events up to a revision to the groups that are named like them, before proxies show what they
-    /// have led to.
-    async fn tell_events(&mut self, revision: u64) -> Result<(), Stopped> {
+    /// Sends each stored event up to a revision to the group of its name. Must come before proxies
+    /// show the results of the events.
+    async fn send_events(&mut self, revision: u64) -> Result<(), Stopped> {
         while self.events.delivered() < revision {
             match self.events.next().await {
                 Ok(Next::Event(event)) => {
                     let group = Term::atom(event.kind.name());
                     let message = Term::tuple([group.clone(), self.registered.event(&event)]);
                     self.node.publish(&group, &message).await?;
-                    self.machine.event_told(event.plugin.name.clone());
+                    self.machine.event_sent(event.plugin.name.clone());
                 }
                 Ok(Next::Missed(view)) => {
-                    warn!(revision = view.revision, "events were not told to the cluster: the log is shorter");
+                    warn!(
+                        revision = view.revision,
+                        "events were not sent to the cluster: the store no longer has them"
+                    );
                     self.machine.events_missed();
                 }
-                // It stops, and so do we.
+                // The daemon is stopping.
                 Err(Refusal::Stopping) => break,
                 Err(e) => {
-                    warn!("events are not told to the cluster: {e}");
+                    warn!("events were not sent to the cluster: {e}");
                     self.events = Follower::new(self.registry.clone(), revision);
                     self.machine.events_missed();
                     break;
@@ -477,7 +483,7 @@ impl Cluster {
         }
     }
 
-    /// EPMD was perhaps asked for names.
+    /// Handles EPMD's answer to the request for names, if there is one.
     fn epmd_answered(&mut self) {
         let Some(answer) = self.finder.take_epmd_answer() else { return };
         if self.machine.epmd_answered(Instant::now(), answer.map_err(|e| e.to_string()))
@@ -487,7 +493,8 @@ impl Cluster {
         }
     }
 
-    /// EPMD was lost and asked again. Our creation stays: we are still the same node (as `erl_epmd` does).
+    /// Handles the result of registering again after EPMD was lost. Our creation does not change,
+    /// because the node is still the same (as in `erl_epmd`).
     fn registered_again(&mut self, result: Result<Registration, EpmdState>) {
         let now = Instant::now();
         match result {

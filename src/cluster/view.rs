@@ -1,4 +1,5 @@
-//! What others may know of the cluster: plain data, replaced as a whole whenever something changes.
+//! The view of the cluster for other modules. It is plain data, and replaced as a whole when it
+//! changes.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -13,27 +14,28 @@ use crate::plugin::{PluginName, Reason, Status};
 /// The cluster as our node sees it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ClusterView {
-    /// Our node's full name, once it has one.
+    /// The full name of our node; none before it has joined.
     pub node: Option<NodeName>,
-    /// The host part of the name that our node has, or is to have.
+    /// The host part of our node's present or preferred name.
     pub host: String,
-    /// Since when our node is in the cluster.
+    /// When our node joined the cluster.
     pub since: Option<SystemTime>,
     /// The other hecate-daemons, in the order of their nodes' names.
     pub hosts: Arc<Vec<HostView>>,
-    /// How we stand with EPMD.
+    /// The state of EPMD and of our registration with it.
     pub epmd: EpmdState,
     /// The users who own the EPMD that answers; empty if unknown.
     pub epmd_owners: Arc<[EpmdOwner]>,
     /// The preferred names of our node, which other nodes of this host have.
     pub names_taken: Vec<String>,
-    /// The nodes that we know of, in name order.
+    /// The known nodes, in name order.
     pub peers: Vec<PeerView>,
     /// Whether the nodes of plugins are connected.
     pub plugin_nodes: NodeStates,
-    /// The scopes of process groups that we take part in, in name order.
+    /// Our scopes of process groups, in name order.
     pub scopes: Vec<ScopeView>,
-    /// The hash of the cookie, base64 of its MD5 as RabbitMQ prints it: two nodes that show the same have the same.
+    /// The hash of the cookie, to compare the cookies of two nodes: its MD5 in base64, as RabbitMQ
+    /// prints it.
     pub cookie_hash: String,
 }
 
@@ -48,124 +50,125 @@ pub struct EpmdOwner {
     pub program: Option<String>,
 }
 
-/// How we stand with this host's EPMD.
+/// The state of this host's EPMD and of our registration with it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum EpmdState {
-    /// Not asked yet.
+    /// Our node has not tried to register yet.
     #[default]
     Unknown,
-    /// Our node is registered with it.
+    /// Our node is registered.
     Registered,
-    /// We serve it ourselves, and are registered with it.
+    /// This daemon serves EPMD, and its node is registered.
     Served,
-    /// It does not answer.
+    /// EPMD does not answer.
     Unavailable {
-        /// Why, and what to do, as a sentence for people.
+        /// Why, and what to do, for people.
         reason: String,
     },
-    /// It answers, but another node holds our name.
+    /// EPMD answers, but another node has our name.
     NameTaken {
         /// The name.
         name: String,
     },
 }
 
-/// One scope of process groups.
+/// A scope of process groups.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ScopeView {
     /// Its name.
     pub name: String,
-    /// Groups that processes of ours are in.
+    /// The number of groups with members on our node.
     pub own_groups: usize,
-    /// Processes of ours in them, once for each group.
+    /// The number of memberships of our processes.
     pub own_members: usize,
-    /// Groups that processes of peers are in, once for each peer.
+    /// The number of groups with members on peers, once for each peer.
     pub peer_groups: usize,
-    /// Processes of peers in them, once for each time that they joined.
+    /// The number of memberships of peers' processes; one that joined twice counts twice.
     pub peer_members: usize,
 }
 
-/// One other node.
+/// Another node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PeerView {
     /// Its full name.
     pub name: NodeName,
     /// Whether its host part is this host's.
     pub on_this_host: bool,
-    /// Whether we are connected.
+    /// Whether it is connected.
     pub state: PeerState,
-    /// Since when it is connected; since when the attempt is under way; or when it was lost, or first named if it never was connected.
+    /// When it connected, when the present attempt began, when it was lost, or, if it was never
+    /// connected, when it was first found.
     pub since: SystemTime,
     /// Why `state` holds.
     pub reason: PeerReason,
-    /// What else is known of it.
+    /// Details for troubleshooting.
     pub details: PeerDetails,
 }
 
-/// What is known of a node for people who look for what is wrong.
+/// Details of a node for troubleshooting.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PeerDetails {
-    /// Who told us of it.
+    /// How the node was found.
     pub introduced_by: Option<Introduction>,
-    /// How often we tried to connect since it was connected last.
+    /// The number of attempts to connect since its last connection.
     pub attempts: u32,
-    /// How the last attempt that failed did so.
+    /// The failure of the last attempt that failed.
     pub last_failure: Option<DialFailure>,
     /// Its connection, if there is one.
     pub link: Option<LinkView>,
 }
 
-/// Who told us of a node.
+/// How a node was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Introduction {
     /// This host's EPMD has its name.
     Epmd,
     /// It is configured.
     Configuration,
-    /// The DNS name of the cluster leads to it.
+    /// The DNS name of the cluster has its address.
     Dns,
-    /// The name servers of peers know it.
+    /// The global name servers of peers have its name.
     Peers,
     /// This peer is connected to it.
     Peer(NodeName),
-    /// It connected to us.
+    /// It connected to our node.
     Itself,
 }
 
-/// Why there was no connection.
+/// The failure of an attempt to connect.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DialFailure {
     /// The stable code.
     pub code: DialCode,
-    /// The same as a sentence for people.
+    /// A description for people.
     pub detail: String,
-    /// When.
+    /// When the attempt failed.
     pub at: SystemTime,
 }
 
-/// A connection, and what the peer has told of itself over it.
+/// A connection, and the answers of the peer to questions about itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LinkView {
-    /// Whether the peer is to be seen in `nodes()`.
+    /// Whether the peer is visible in `nodes()`.
     pub published: bool,
     /// The names of the distribution flags that both sides have.
     pub flags: Vec<&'static str>,
-    /// The peer's release of OTP, if it could be asked.
+    /// The peer's OTP release, if it answered.
     pub otp_release: Option<String>,
-    /// Its `net_ticktime`, if it could be asked.
+    /// The peer's `net_ticktime`, if it answered.
     pub tick_time: Option<Duration>,
-    /// How long a ping of it took.
+    /// The round-trip time of the last ping, if it was answered.
     pub round_trip: Option<Duration>,
 }
 
-/// Whether we are connected to a peer.
+/// Whether a peer is connected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PeerState {
-    /// The handshake is done and the link is up.
+    /// Connected.
     Connected,
     /// An attempt to connect is under way.
     Connecting,
-    /// Not connected: it left, or cannot be reached.
+    /// Not connected: it disconnected, or cannot be reached.
     Disconnected,
 }
 
@@ -177,8 +180,8 @@ pub enum NodeState {
     Unknown,
     /// It is connected.
     Connected,
-    /// It is not connected, with the code of the failure. A node that left has none, unless it came
-    /// back and refuses.
+    /// It is not connected, with the code of the failure. A node that was connected has none until an
+    /// attempt fails although EPMD has its name.
     NotConnected(Option<DialCode>),
 }
 
@@ -272,31 +275,32 @@ impl NodeStates {
     }
 }
 
-/// Another hecate-daemon, and what it said last.
+/// Another hecate-daemon, and its last report.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostView {
     /// Its node's full name.
     pub daemon: NodeName,
-    /// Whether it is there.
+    /// Whether it is connected.
     pub state: HostState,
     /// Since when `state` holds.
     pub since: SystemTime,
-    /// Its plugins, by their names.
+    /// Its plugins by name.
     pub plugins: PluginViews,
-    /// How many there were besides that could not be taken.
+    /// The number of its plugins that are not in `plugins`, because they are invalid or exceed a
+    /// limit.
     pub left_out: usize,
 }
 
-/// Whether another hecate-daemon is there.
+/// Whether another hecate-daemon is connected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HostState {
-    /// It is, and what it said holds.
+    /// It is connected, and its report is up to date.
     Connected,
-    /// It is not: what it said last may hold no more.
+    /// It is not connected, and its last report may be out of date.
     Lost,
 }
 
-/// Plugins by their names. Persistent: a copy costs nothing.
+/// Plugins by name. Persistent: a copy is cheap.
 pub type PluginViews = RedBlackTreeMapSync<String, Arc<PluginView>>;
 
 /// A plugin of another host.
@@ -304,15 +308,15 @@ pub type PluginViews = RedBlackTreeMapSync<String, Arc<PluginView>>;
 pub struct PluginView {
     /// Its name.
     pub name: String,
-    /// Its version, as it said.
+    /// Its version, as registered.
     pub version: Option<String>,
-    /// Its description, as it said.
+    /// Its description, as registered.
     pub description: Option<String>,
     /// Its Erlang node.
     pub node: Option<NodeName>,
-    /// Its API socket, a path on that host.
+    /// The path of its API socket on that host.
     pub socket: String,
-    /// Whether it lives.
+    /// Whether it runs.
     pub status: Status,
     /// Since when `status` holds.
     pub since: SystemTime,

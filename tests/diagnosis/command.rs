@@ -19,10 +19,7 @@ fn the_command_prints_for_people_and_for_scripts() {
     assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(1), &b""[..]), "{shown}");
     let lines: Vec<&str> = shown.lines().collect();
     assert!(lines[0].starts_with("ok    name"), "{shown}");
-    assert!(
-        lines[3].starts_with("FAIL  registered  unknown is not registered there; others there are hecate"),
-        "{shown}"
-    );
+    assert!(lines[3].starts_with("FAIL  registered  unknown is not registered there; other names: hecate"), "{shown}");
     assert!(lines.last().unwrap().starts_with("verdict: not_registered: start a node named unknown"), "{shown}");
 
     let output = command(&host, &host.cookie, &[&unknown, "--json"]);

@@ -1,4 +1,4 @@
-//! What to do about each failure. Pure: a failure in, a sentence out.
+//! Returns what to do about each failure of a diagnosis. Pure.
 
 use std::io;
 
@@ -9,59 +9,60 @@ use beam::name::NodeName;
 
 use super::report::Failure;
 
-/// What advice depends on, beside the failure.
+/// The names and numbers that advice refers to.
 #[derive(Debug, Clone, Copy)]
-pub struct About<'a> {
-    /// The node that can't be reached.
+pub struct AdviceContext<'a> {
+    /// The node that is not connected.
     pub node: &'a NodeName,
-    /// Our own.
+    /// The daemon's own node.
     pub us: &'a NodeName,
-    /// The port of every host's EPMD.
+    /// The port of EPMD, the same on all hosts.
     pub epmd_port: u16,
-    /// The hash of our cookie.
+    /// The hash of the daemon's cookie.
     pub cookie_hash: &'a str,
 }
 
-/// What prints the hash of an Erlang node's cookie, to compare with ours.
-const HASH: &str = "base64:encode(erlang:md5(atom_to_list(erlang:get_cookie())))";
+/// The Erlang expression that returns the hash of a node's cookie.
+const COOKIE_HASH: &str = "base64:encode(erlang:md5(atom_to_list(erlang:get_cookie())))";
 
-/// The code of a failed attempt to connect, and what to do.
+/// Returns the code of a failed attempt to connect, and what to do.
 #[must_use]
-pub fn of(error: &DialError, about: &About<'_>) -> Failure {
-    let About { node, us, epmd_port, cookie_hash } = about;
+pub fn of(error: &DialError, context: &AdviceContext<'_>) -> Failure {
+    let AdviceContext { node, us, epmd_port, cookie_hash } = context;
     let (host, short) = (node.host(), node.short_name());
     let advice = match error {
-        DialError::Mixed { .. } => mix(node, us),
-        DialError::HostUnresolved(_, error) if error.kind() == io::ErrorKind::NotFound => {
-            format!(
-                "add {host} to this host's /etc/hosts or to the DNS, or call the node by a host name that resolves here"
-            )
-        }
+        DialError::Mixed { .. } => mixed_names(node, us),
+        DialError::HostUnresolved(_, error) if error.kind() == io::ErrorKind::NotFound => format!(
+            "add {host} to this host's /etc/hosts or to the DNS, or use a host name of the node that resolves here"
+        ),
         DialError::HostUnresolved(..) => format!(
-            "this host's name service did not answer, so {host} may exist: check the DNS servers in /etc/resolv.conf, then \
-             retry; or add {host} to /etc/hosts"
+            "the name service did not answer, so {host} may exist: check the DNS servers in /etc/resolv.conf and \
+             try again, or add {host} to /etc/hosts"
         ),
         DialError::Epmd(_) => format!(
-            "start the node, which brings an EPMD up; is {host} the right host, and its TCP port {epmd_port} open from here? \
-             If EPMD has another port there, ERL_EPMD_PORT must say so here and there"
+            "start the node, which also starts EPMD on its host. Check that {host} is the right host, and that its TCP \
+             port {epmd_port} is open from here. If EPMD uses another port, set ERL_EPMD_PORT to it on both hosts"
         ),
         DialError::NotRegistered => {
-            format!("start a node named {short} there, or ask for one of the names that are registered")
+            format!("start a node named {short} on {host}, or diagnose one of the names that are registered there")
         }
         DialError::Refused(address, _) => format!(
-            "EPMD knows the name, but nobody listens at {address}: does the node listen at another address \
-             (HECATE_LISTEN, or inet_dist_use_interface of kernel), or a firewall reject the port?"
+            "EPMD has the name, but {address} refuses connections: check the address on which the node listens \
+             (`inet_dist_use_interface` of kernel; HECATE_LISTEN for a hecate-daemon), and whether a firewall rejects \
+             the port"
         ),
         DialError::TcpTimedOut(address) => format!(
-            "open {address} in whatever firewall is between the hosts; a node keeps to one port with ERL_DIST_PORT, or with \
-             inet_dist_listen_min and inet_dist_listen_max of kernel"
+            "open {address} in the firewalls between the hosts. To give the node a fixed port, set ERL_DIST_PORT, or \
+             `inet_dist_listen_min` and `inet_dist_listen_max` of kernel"
         ),
         DialError::ForeignOwner { owner: Some(uid), .. } => format!(
-            "another user's node is left alone: if uid {uid} is meant to be in this cluster, add it to HECATE_ALLOWED_UIDS; \
-             else start the node as our own user"
+            "if uid {uid} may run nodes of this cluster and call this daemon's API, add it to HECATE_ALLOWED_UIDS; \
+             otherwise start the node as the daemon's user"
         ),
         DialError::ForeignOwner { owner: None, .. } => {
-            "whose it is can't be told, and so it is left alone: start the node in this network namespace".to_owned()
+            "start the node in the daemon's network namespace: the daemon cannot see who owns the port, and connects \
+             only to nodes of allowed users"
+                .to_owned()
         }
         DialError::Setup(error) => setup(error, node, us, cookie_hash),
     };
@@ -71,100 +72,103 @@ pub fn of(error: &DialError, about: &About<'_>) -> Failure {
 fn setup(error: &SetupError, node: &NodeName, us: &NodeName, cookie_hash: &str) -> String {
     match error {
         SetupError::ProofRefused | SetupError::Handshake(HandshakeError::CookieMismatch) => format!(
-            "give both the same cookie, and restart the one that is changed. The hash of ours is {cookie_hash}; there, {HASH} \
-             tells another"
+            "set the same cookie on both nodes, and restart the node that you change. The daemon's cookie has the hash \
+             {cookie_hash}; to get the hash on {node}, run {COOKIE_HASH}"
         ),
-        SetupError::Handshake(HandshakeError::NameMismatch(other)) if other.is_mixed_with(us) => mix(other, us),
+        SetupError::Handshake(HandshakeError::NameMismatch(other)) if other.is_mixed_with(us) => mixed_names(other, us),
         SetupError::Handshake(HandshakeError::NameMismatch(other)) => {
-            format!("ask for {other}, or restart that node as {node}")
+            format!("use the name {other} (`hecate-daemon diagnose {other}`), or restart that node as {node}")
         }
         SetupError::Handshake(HandshakeError::FlagsMissing(_)) => {
-            "it is older than OTP 23, or no Erlang node: run it on OTP 25 or later".to_owned()
+            "the node is older than OTP 23, or is not an Erlang node: run it on OTP 25 or later".to_owned()
         }
-        SetupError::Handshake(HandshakeError::NotAllowed) => {
-            format!("there, net_kernel:allow/1 names those who may connect: add '{us}', or let the node run without")
-        }
+        SetupError::Handshake(HandshakeError::NotAllowed) => format!(
+            "the node accepts only the nodes that its net_kernel:allow/1 lists, or it is stopping. To add this daemon, \
+             run net_kernel:allow(['{us}']) on {node}"
+        ),
         SetupError::Handshake(HandshakeError::AlreadyAlive) => format!(
-            "it has not noticed yet that an older connection of ours is gone, or another node calls itself {us}: the older one \
-             ends with its net_ticktime, or at once by erlang:disconnect_node('{us}') there"
+            "{node} still has an older connection of {us}, or another node uses that name. Wait until its net_ticktime \
+             is over, or run erlang:disconnect_node('{us}') on {node}"
         ),
         SetupError::Handshake(HandshakeError::Reflected) => format!(
-            "do not trust the program that listens there: it may try to connect as {node} without the cookie. Find out who runs it, \
-             and block it if you do not know it"
+            "do not trust the program that listens there: it may be trying to connect as {node} without the cookie. \
+             Find out who runs it, and block it if you do not know it"
         ),
-        SetupError::Handshake(HandshakeError::Simultaneous) => {
-            "it is connecting to us at this moment: ask again in a second".to_owned()
-        }
+        SetupError::Handshake(HandshakeError::Simultaneous) => format!(
+            "{node} is connecting to this daemon at the same time: run `hecate-daemon diagnose {node}` again in a second"
+        ),
         SetupError::TimedOut => {
-            "something takes the connection and says nothing: is the node stopped or overloaded, or its port another program's?"
+            "the program at this port accepts connections, but does not answer: check whether the node is stopped or \
+             overloaded, and whether another program has the port"
                 .to_owned()
         }
         SetupError::TlsExpected => format!(
-            "this daemon doesn't support TLS: start {node} without -proto_dist inet_tls, and protect the distribution with a VPN; or \
-             exclude it from the names that HECATE_EPMD_NAMES and HECATE_CLUSTER_PEERS match"
+            "this daemon does not support TLS: start {node} without `-proto_dist inet_tls`, and protect the \
+             distribution with a VPN; or change HECATE_EPMD_NAMES and HECATE_CLUSTER_PEERS so that they exclude it"
         ),
-        SetupError::Random(_) => "this host has no random numbers: mend that first".to_owned(),
+        SetupError::Random(_) => "this host cannot provide random numbers: fix that first".to_owned(),
         SetupError::Handshake(_) | SetupError::Io(_) | SetupError::PacketTooLarge(_) => {
-            "the program at this port does not speak the distribution protocol: is it a node at all?".to_owned()
+            "the program at this port does not speak the distribution protocol: check which program it is".to_owned()
         }
     }
 }
 
-/// Short names and long ones: of which kind a node is, its host part tells.
-fn mix(node: &NodeName, us: &NodeName) -> String {
+/// Returns what to do if only one of the two names is short.
+fn mixed_names(node: &NodeName, us: &NodeName) -> String {
     if node.is_long() {
-        format!(
-            "start that node with a short name (-sname), or us with a long one: set HECATE_HOSTNAME to this host's full name or \
-             address, as {} is there",
-            node.host()
-        )
+        "start the node with a short name (`-sname`), or give this daemon a long one: set HECATE_HOSTNAME to this \
+         host's full name or address"
+            .to_owned()
     } else {
-        format!("start that node with a long name (-name), or us with a host part that has no dot; now we are {us}")
+        format!(
+            "start the node with a long name (`-name`), or give this daemon a short one: set HECATE_HOSTNAME to a name \
+             without dots. This daemon is {us} now"
+        )
     }
 }
 
-/// We have no name.
+/// The daemon has no node yet.
 #[must_use]
 pub fn no_node() -> Failure {
-    let advice =
-        "until we are a node ourselves none can be connected: /health and `hecate-daemon cluster` say why, and \
-                  `hecate-daemon doctor` what to do"
-            .to_owned();
+    let advice = "`hecate-daemon cluster` shows why this daemon's node is not ready, and `hecate-daemon doctor` what \
+                  to do"
+        .to_owned();
     Failure { code: "no_node", advice }
 }
 
-/// We were asked for ourselves.
+/// The node to diagnose is the daemon's own.
 #[must_use]
 pub fn ourselves() -> Failure {
-    Failure { code: "ourselves", advice: "ask for another node".to_owned() }
+    Failure { code: "ourselves", advice: "diagnose another node".to_owned() }
 }
 
-/// A connected node is silent.
+/// A connected node does not answer.
 #[must_use]
 pub fn tick_timeout(node: &NodeName, tick_time: std::time::Duration) -> Failure {
     let advice = format!(
-        "{node} is stopped, overloaded or cut off: look at its process and at the network; if nothing comes from it for {} s \
-         (net_ticktime), the connection is given up, and made again once it answers",
+        "check whether {node} is stopped or overloaded, and check the network. After {} s without data from it \
+         (net_ticktime), the daemon closes the connection, and connects again when the node answers",
         tick_time.as_secs()
     );
     Failure { code: "tick_timeout", advice }
 }
 
-/// A connected node lacks a scope of process groups.
+/// A scope of process groups does not run on a connected node.
 #[must_use]
 pub fn scope_absent(scope: &str) -> Failure {
-    let start = if scope == "pg" { "pg:start_link()".to_owned() } else { format!("pg:start_link('{scope}')") };
-    let advice = format!(
-        "start it there, under a supervisor: {start} (for scope pg, `-kernel start_pg true` does); or leave it out of \
-         HECATE_PG_SCOPES here"
-    );
+    let start = if scope == "pg" {
+        "call pg:start_link() in a supervisor there, or start the node with `-kernel start_pg true`".to_owned()
+    } else {
+        format!("call pg:start_link('{scope}') in a supervisor there")
+    };
+    let advice = format!("{start}; if the cluster does not use the scope, remove it from HECATE_PG_SCOPES");
     Failure { code: "scope_absent", advice }
 }
 
-/// The whole took too long.
+/// The diagnosis was not finished in time.
 #[must_use]
-pub fn too_slow() -> Failure {
-    let advice = "what is asked answers too slowly: ask again, and look at the network and the name service".to_owned();
+pub fn diagnosis_timeout() -> Failure {
+    let advice = "this stage took too long: check the network and the name service, and diagnose again".to_owned();
     Failure { code: "diagnosis_timeout", advice }
 }
 
@@ -174,8 +178,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_failure_has_its_code_its_stage_and_something_to_do() {
-        let about = About {
+    fn each_failure_has_a_code_a_stage_and_advice() {
+        let context = AdviceContext {
             node: &NodeName::parse("x@there").unwrap(),
             us: &NodeName::parse("hecate@here").unwrap(),
             epmd_port: 4369,
@@ -234,10 +238,15 @@ mod tests {
             (DialError::Setup(SetupError::ProofRefused), "cookie_mismatch", Stage::Cookie, "HASH"),
             (DialError::Setup(SetupError::TimedOut), "handshake_failed", Stage::Handshake, "stopped"),
             (DialError::Setup(SetupError::TlsExpected), "tls_expected", Stage::Handshake, "inet_tls"),
-            (handshake(HandshakeError::Malformed("status")), "handshake_failed", Stage::Handshake, "a node at all"),
+            (
+                handshake(HandshakeError::Malformed("status")),
+                "handshake_failed",
+                Stage::Handshake,
+                "distribution protocol",
+            ),
         ];
         for (error, code, stage, words) in table {
-            let failure = of(&error, &about);
+            let failure = of(&error, &context);
             assert_eq!((failure.code, Stage::of(&error)), (code, stage), "{error}");
             assert!(failure.advice.contains(words), "{error}: {}", failure.advice);
         }

@@ -1,11 +1,12 @@
-//! Why a node is, or isn't, connected: stage by stage, each failure with what to do (as RabbitMQ's diagnostics go, in
-//! `rabbit_nodes_common.erl`).
+//! Finds out why a node is not connected: checks the stages of a connection in order, and returns
+//! what to do about the first that fails. (RabbitMQ's `rabbit_nodes_common.erl` does the same.)
 //!
-//! [`report`] holds what was found and [`advice`] what to do about it, both pure; `probe` tries the stages where we
-//! aren't connected. A connected node is asked over our own link what it sees.
+//! [`report`] holds the results and [`advice`] what to do; both are pure. `probe` tries the stages
+//! of a node that is not connected. A connected node is asked over the existing connection.
 //!
-//! A diagnosis disturbs nobody: it opens a connection of its own only where there is none, proves the cookie to nobody that
-//! an attempt to connect would not prove it to, and replaces no connection.
+//! A diagnosis does not disturb the cluster. It opens a connection only to a node that is not
+//! connected, proves the cookie only where an attempt to connect would, and replaces no connection
+//! of our node.
 
 pub mod advice;
 mod probe;
@@ -34,47 +35,48 @@ use crate::cluster::peers::questions::{self, Unanswered};
 use crate::cluster::peers::redial;
 use crate::cluster::view::{ClusterView, PeerDetails, PeerState};
 use crate::limits;
-use advice::About;
+use advice::AdviceContext;
 use report::{OwnView, Report, Stage};
 
-/// What diagnoses depend on.
+/// The settings of diagnoses.
 #[derive(Debug, Clone)]
 pub struct DiagnosisSettings {
-    /// How nodes are reached.
+    /// Connects to nodes.
     pub dialer: Dialer,
-    /// The cluster's secret.
+    /// The cookie of the cluster.
     pub cookie: Cookie,
-    /// The challenges that we have issued, shared with our node.
+    /// The challenges that we have sent, shared with our node.
     pub challenges: Challenges,
     /// Whether our node is hidden.
     pub hidden: bool,
     /// Our scopes of process groups.
     pub scopes: Vec<String>,
-    /// Silence after which a peer counts as gone.
+    /// The time without data after which a peer is disconnected.
     pub tick_time: Duration,
 }
 
-/// As many diagnoses are under way as may be.
+/// Too many diagnoses are running.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{max} diagnoses are under way: ask again when one is done", max = limits::DIAGNOSES)]
+#[error("too many diagnoses (limit {max}); try again when one has ended", max = limits::DIAGNOSES)]
 pub struct Busy;
 
-/// Who makes diagnoses. Cheap to clone.
+/// Diagnoses nodes. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Diagnostician {
     settings: Arc<DiagnosisSettings>,
     cluster: watch::Receiver<Arc<ClusterView>>,
     node: watch::Receiver<Option<Handle>>,
     permits: Arc<Semaphore>,
-    /// One trial at a time: all have the same name.
+    /// Allows one trial at a time, because all have the same name.
     trial: Arc<Semaphore>,
+    /// The time limit of a diagnosis.
     time: Duration,
-    /// Diagnoses always run on the node's runtime.
+    /// The node's runtime, on which all diagnoses run.
     runtime: runtime::Handle,
 }
 
 impl Diagnostician {
-    /// Creates the diagnosis for our node. Diagnoses run on the current runtime.
+    /// Creates a diagnostician for our node. Diagnoses run on the current runtime.
     ///
     /// # Panics
     /// There is no current runtime.
@@ -95,11 +97,11 @@ impl Diagnostician {
         }
     }
 
-    /// Looks at all that stands between us and a node. A step that takes too long is reported as
-    /// such. Ends when it is dropped.
+    /// Checks each stage of a connection to a node. A stage that takes too long has failed. The
+    /// diagnosis ends when the future is dropped.
     ///
     /// # Errors
-    /// [`Busy`].
+    /// [`Busy`] if [`limits::DIAGNOSES`] are running.
     pub async fn diagnose(&self, node: &NodeName) -> Result<Report, Busy> {
         let permit = Arc::clone(&self.permits).try_acquire_owned().map_err(|_| Busy)?;
         let (this, node) = (self.clone(), node.clone());
@@ -122,62 +124,63 @@ impl Diagnostician {
     async fn report_on(&self, node: &NodeName) -> Report {
         let us = self.cluster.borrow().node.clone();
         let mut report = Report::new(node.clone(), us, self.settings.cookie.hash());
-        let examined = timeout(self.time, self.examine(node, &mut report)).await;
-        if examined.is_err()
+        let checked = timeout(self.time, self.check_stages(node, &mut report)).await;
+        if checked.is_err()
             && let Some(stage) = report.next_stage()
         {
-            report.failed(stage, format!("no end after {} s", self.time.as_secs()), advice::too_slow());
+            let detail = format!("not finished after {} s", self.time.as_secs());
+            report.failed(stage, detail, advice::diagnosis_timeout());
         }
         report.finish();
         report
     }
 
-    async fn examine(&self, node: &NodeName, report: &mut Report) {
+    async fn check_stages(&self, node: &NodeName, report: &mut Report) {
         let handle = self.node.borrow().clone();
         let (Some(handle), Some(us)) = (handle, report.our_node.clone()) else {
-            return report.failed(Stage::Name, "we are no node of a cluster yet", advice::no_node());
+            return report.failed(Stage::Name, "this daemon's node is not in the cluster yet", advice::no_node());
         };
         if self.settings.dialer.is_same_node(&us, node) {
-            return report.failed(Stage::Name, format!("{node} is our own node"), advice::ourselves());
+            return report.failed(Stage::Name, format!("{node} is this daemon's node"), advice::ourselves());
         }
-        // Two attempts at once would be in each other's way.
-        let settled = |view: &ClusterView| !matches!(peer(view, node), Some((PeerState::Connecting, _)));
-        let _ = timeout(limits::DIAGNOSIS_WAIT, self.cluster.clone().wait_for(|view| settled(view))).await;
+        // Lets our node's own attempt end first, because two attempts at once would collide.
+        let has_ended = |view: &ClusterView| !matches!(peer(view, node), Some((PeerState::Connecting, _)));
+        let _ = timeout(limits::DIAGNOSIS_WAIT, self.cluster.clone().wait_for(|view| has_ended(view))).await;
         if is_up(&handle, node) && self.ask(&handle, node, report).await {
             return;
         }
-        let Err(error) = self.try_out(&handle, node, &us, report).await else { return };
-        // The connection has come about meanwhile: the trial met it.
-        let crossing = matches!(
+        let Err(error) = self.try_connecting(&handle, node, &us, report).await else { return };
+        // The node may have connected in the meantime, and refused the trial because of that.
+        let has_collided = matches!(
             error,
             DialError::Setup(SetupError::Handshake(HandshakeError::AlreadyAlive | HandshakeError::Simultaneous))
         );
-        let comes = async { handle.watch().wait_for(|view| is_in(view, node)).await.is_ok() };
-        if crossing && timeout(limits::DIAGNOSIS_WAIT, comes).await == Ok(true) {
+        let connects = async { handle.watch().wait_for(|view| is_in(view, node)).await.is_ok() };
+        if has_collided && timeout(limits::DIAGNOSIS_WAIT, connects).await == Ok(true) {
             report.findings.clear();
             if self.ask(&handle, node, report).await {
                 return;
             }
         }
-        // It is connected, and by another name: it had no occasion to say so.
+        // The node is connected under another name, which it did not send because it refused first.
         let error = match self.connected_as(&handle, node) {
-            Some(other) if crossing => DialError::Setup(HandshakeError::NameMismatch(other).into()),
+            Some(other) if has_collided => DialError::Setup(HandshakeError::NameMismatch(other).into()),
             _ => error,
         };
         let failure = advice_for(&error, &self.settings.dialer, node, &us, report);
         report.failed(Stage::of(&error), error.to_string(), failure);
     }
 
-    /// The other name of this host by which a node of this host is connected, such as `x@localhost`.
+    /// Returns the other name under which a node of this host is connected, such as `x@localhost`.
     fn connected_as(&self, handle: &Handle, node: &NodeName) -> Option<NodeName> {
         let is_it = |name: &NodeName| name != node && self.settings.dialer.is_same_node(name, node);
         let view = handle.watch().borrow().clone();
         view.peers.iter().find(|(name, peer)| peer.is_up() && is_it(name)).map(|(name, _)| name.clone())
     }
 
-    // ---- Where we are not connected -----------------------------------------------------------
+    // ---- A node that is not connected ---------------------------------------------------------
 
-    async fn try_out(
+    async fn try_connecting(
         &self,
         handle: &Handle,
         node: &NodeName,
@@ -191,12 +194,14 @@ impl Diagnostician {
         report.passed(Stage::Name, format!("{node} and {us} are both {}", if us.is_long() { "long" } else { "short" }));
         let reached = probe::reach(dialer, node, us, report).await?;
         let known = peer(&self.cluster.borrow(), node).map(|(_, details)| details);
-        if let Some(since) = known.as_ref().and_then(resting) {
-            report.skipped(Stage::Handshake, "the node rests: see the cookie");
-            report.skipped(Stage::Flags, "the node rests: see the cookie");
+        if let Some(since) = known.as_ref().and_then(time_since_refusal) {
+            for stage in [Stage::Handshake, Stage::Flags] {
+                report.skipped(stage, "not checked: the node refused the cookie before");
+            }
             let failure = advice_for(&DialError::Setup(SetupError::ProofRefused), dialer, node, us, report);
             let detail = format!(
-                "it refused our cookie {} s ago, and is asked again once its port in EPMD changes, or in 5 minutes",
+                "the node refused the cookie {} s ago; the daemon tries again 5 min after that, or when the node \
+                 registers with EPMD again",
                 since.as_secs()
             );
             report.failed(Stage::Cookie, detail, failure);
@@ -206,38 +211,39 @@ impl Diagnostician {
         let flags = flags::ours(*hidden);
         let (cookie, challenges) = (cookie.clone(), challenges.clone());
         let us = Identity { name: us.clone(), creation, flags, cookie, challenges };
-        probe::shake(dialer, reached, node, &us, &self.trial, report).await?;
+        probe::try_handshake(dialer, reached, node, &us, &self.trial, report).await?;
         for stage in [Stage::Ticks, Stage::Scope] {
-            report.skipped(stage, "only a connected node can be asked");
+            report.skipped(stage, "not checked: the node is not connected");
         }
-        report.otherwise = match known {
-            Some(_) => format!("nothing is in the way: {node} is connected at the next attempt"),
+        report.verdict_if_passed = match known {
+            Some(_) => format!("no errors; the daemon connects to {node} at its next attempt"),
             None => format!(
-                "nothing is in the way, and nobody has told us to connect to {node}: add it to HECATE_CLUSTER_PEERS, or let it \
-                 connect to us"
+                "no errors, but the daemon does not try to connect to {node}: add the node to HECATE_CLUSTER_PEERS, or \
+                 connect from the node to the daemon"
             ),
         };
         Ok(())
     }
 
-    // ---- Where we are -----------------------------------------------------------------------------
+    // ---- A connected node -------------------------------------------------------------------------
 
-    /// Asks a connected node what it sees, over the connection itself. `false`: it ended meanwhile, and nothing is reported.
+    /// Asks a connected node about itself. Returns `false`, and reports nothing, if the connection
+    /// ended in the meantime.
     async fn ask(&self, handle: &Handle, node: &NodeName, report: &mut Report) -> bool {
         report.connected = true;
-        report.otherwise = format!("{node} is connected, and nothing is wrong");
+        report.verdict_if_passed = format!("{node} is connected; no errors");
         for stage in
             [Stage::Name, Stage::Resolve, Stage::Epmd, Stage::Registered, Stage::Tcp, Stage::Owner, Stage::Handshake]
         {
-            report.passed(stage, "it is connected");
+            report.passed(stage, "connected");
         }
         let link = peer(&self.cluster.borrow(), node).and_then(|(_, details)| details.link);
         let agreed = link.map(|link| link.flags.join(" ")).unwrap_or_default();
         report.passed(Stage::Flags, format!("both have {agreed}"));
-        report.passed(Stage::Cookie, "both have proved the same");
+        report.passed(Stage::Cookie, "both nodes have the same");
 
         let scopes = async {
-            // A hecate-daemon, which can't be asked, has told our scopes of its own.
+            // A hecate-daemon does not run this call, but its scopes have discovered ours.
             let exchanges = handle.exchanges(node.clone()).await.unwrap_or_default();
             let mut answers = Vec::new();
             for scope in &self.settings.scopes {
@@ -252,9 +258,9 @@ impl Diagnostician {
         let round_trip = questions::round_trip(handle, node).await;
         let unasked = match round_trip {
             Err(Unanswered::NotCallable) => {
-                Some("it takes no calls (as nodes in C and Java don't), and can't be asked")
+                Some("not checked: the node does not accept calls (nodes in C and Java do not)")
             }
-            Err(Unanswered::NotAsked) => Some("too many calls wait for answers: ask again in a moment"),
+            Err(Unanswered::NotAsked) => Some("not checked: too many calls await an answer; try again in a moment"),
             _ => None,
         };
         if let Some(why) = unasked {
@@ -268,7 +274,7 @@ impl Diagnostician {
                 report.findings.clear();
                 return false;
             }
-            let detail = format!("it has not answered a ping within {} s", beam::limits::CALL_TIME.as_secs());
+            let detail = format!("no answer to a ping within {} s", beam::limits::CALL_TIME.as_secs());
             report.failed(Stage::Ticks, detail, advice::tick_timeout(node, self.settings.tick_time));
             return true;
         }
@@ -281,32 +287,31 @@ impl Diagnostician {
         let nodes = nodes.ok().map(|nodes| nodes.into_iter().collect());
         let (otp_release, tick_time, round_trip) = (otp_release.ok(), tick_time.ok(), round_trip.ok());
         let view = OwnView { otp_release, tick_time, round_trip, nodes, scopes };
-        self.judge(&view, report);
+        self.check_view(&view, report);
         report.own_view = Some(view);
         true
     }
 
-    fn judge(&self, view: &OwnView, report: &mut Report) {
+    fn check_view(&self, view: &OwnView, report: &mut Report) {
         let ours = self.settings.tick_time.as_secs();
-        let theirs = match view.tick_time {
-            Some(time) => format!("its net_ticktime is {} s, ours {ours} s", time.as_secs()),
-            None => format!("our net_ticktime is {ours} s, and its own can't be asked"),
+        let tick_times = match view.tick_time {
+            Some(time) => format!("net_ticktime is {} s there, {ours} s here", time.as_secs()),
+            None => format!("net_ticktime is unknown there, {ours} s here"),
         };
-        let took = view.round_trip.unwrap_or_default();
-        report.passed(Stage::Ticks, format!("it answered a ping in {:.1} ms; {theirs}", took.as_secs_f64() * 1000.0));
+        let took = view.round_trip.unwrap_or_default().as_secs_f64() * 1000.0;
+        report.passed(Stage::Ticks, format!("ping answered in {took:.1} ms; {tick_times}"));
         let absent = view.scopes.iter().find(|(_, runs)| *runs == Some(false));
         if let Some((scope, _)) = absent {
-            let detail = format!("no pg scope named {scope} runs there, so that it sees no plugin");
+            let detail = format!("the pg scope '{scope}' does not run there, so the node sees no plugins");
             report.failed(Stage::Scope, detail, advice::scope_absent(scope));
         } else if view.scopes.iter().all(|(_, runs)| runs.is_some()) {
-            report.passed(Stage::Scope, format!("it has {}", self.settings.scopes.join(", ")));
+            report.passed(Stage::Scope, format!("the node runs {}", self.settings.scopes.join(", ")));
         } else {
-            report.skipped(Stage::Scope, "it has told us of none, and can't be asked: it runs no calls for others");
+            report.skipped(Stage::Scope, "not checked: the node has not reported its scopes, and does not run calls");
         }
     }
 }
 
-/// How the cluster's side stands with a node.
 fn peer(view: &ClusterView, node: &NodeName) -> Option<(PeerState, PeerDetails)> {
     let peer = view.peers.iter().find(|peer| peer.name == node.as_str())?;
     Some((peer.state, peer.details.clone()))
@@ -320,15 +325,17 @@ fn is_up(handle: &Handle, node: &NodeName) -> bool {
     is_in(&handle.watch().borrow(), node)
 }
 
-/// "After a wrong cookie a name rests until its EPMD port changes, one try in 5 minutes at most." For how long it has.
-fn resting(details: &PeerDetails) -> Option<Duration> {
+/// Returns the time since a node refused our cookie; none after [`redial::REFUSED_PAUSE`], when our
+/// node tries again.
+fn time_since_refusal(details: &PeerDetails) -> Option<Duration> {
     let failure = details.last_failure.as_ref().filter(|failure| failure.code == DialCode::CookieMismatch)?;
     let since = SystemTime::now().duration_since(failure.at).unwrap_or_default();
-    (details.attempts > 0 && since < redial::REST).then_some(since)
+    (details.attempts > 0 && since < redial::REFUSED_PAUSE).then_some(since)
 }
 
 fn advice_for(error: &DialError, dialer: &Dialer, node: &NodeName, us: &NodeName, report: &Report) -> report::Failure {
-    advice::of(error, &About { node, us, epmd_port: dialer.epmd_port, cookie_hash: &report.cookie_hash })
+    let context = AdviceContext { node, us, epmd_port: dialer.epmd_port, cookie_hash: &report.cookie_hash };
+    advice::of(error, &context)
 }
 
 #[cfg(test)]

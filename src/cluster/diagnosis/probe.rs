@@ -1,7 +1,9 @@
-//! The stages up to the cookie, tried out: what a node's own attempt to connect would meet, one after the other.
+//! Tries the stages up to the cookie on a node that is not connected, in the order of an attempt to
+//! connect.
 //!
-//! Nothing of the cookie is proved before it is known whose port it is, who answers there and what it can do; and then
-//! under a hidden name of its own, so that no node takes the trial for us, or believes that we have come and gone.
+//! The cookie is proved only after the owner of the port, the name of the node and its flags have
+//! been checked. The proof is made under a hidden name of its own, so that the node does not mistake
+//! the trial for our node, and does not report that our node came and went.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -17,15 +19,16 @@ use tokio::task::JoinSet;
 
 use super::report::{Report, Stage};
 
-/// How far one address of the node's host has led.
-struct Way {
+/// The attempt to reach the node at one address of its host.
+struct Attempt {
     ip: IpAddr,
     names: Result<Vec<(String, u16)>, epmd::Error>,
-    /// Where the node is said to be, and the connection to there.
+    /// The address of the node's port, and the connection to it.
     reached: Option<(SocketAddr, Result<Reached, DialError>)>,
 }
 
-impl Way {
+impl Attempt {
+    /// Returns how far the attempt went; more is further.
     fn progress(&self) -> u8 {
         match (&self.names, &self.reached) {
             (_, Some((_, Ok(_)))) => 4,
@@ -37,10 +40,11 @@ impl Way {
     }
 }
 
-/// Goes from the node's name to a port of it that takes a connection, over which nothing has been sent, and may be.
+/// Connects to the node's port over TCP, if the port belongs to an allowed user. Sends nothing over
+/// the connection.
 ///
 /// # Errors
-/// What is in the way.
+/// The failure of the first stage that failed.
 pub(super) async fn reach(
     dialer: &Dialer,
     node: &NodeName,
@@ -52,52 +56,56 @@ pub(super) async fn reach(
     let shown: Vec<String> = addresses.iter().map(ToString::to_string).collect();
     report.passed(Stage::Resolve, format!("{} is {}", node.host(), shown.join(", ")));
 
-    let Some(way) = best(dialer, node, here, &addresses).await else { return Err(DialError::NotRegistered) };
-    let others = match (way.names, &way.reached) {
+    let Some(attempt) = best_attempt(dialer, node, here, &addresses).await else {
+        return Err(DialError::NotRegistered);
+    };
+    let others = match (attempt.names, &attempt.reached) {
         (Ok(names), _) => {
-            report.passed(Stage::Epmd, format!("it answers at {}", SocketAddr::new(way.ip, dialer.epmd_port)));
+            let address = SocketAddr::new(attempt.ip, dialer.epmd_port);
+            report.passed(Stage::Epmd, format!("EPMD answers at {address}"));
             others(&names, node.short_name())
         }
         (Err(error), None) => return Err(error.into()),
         (Err(error), Some((address, _))) => {
-            report.skipped(Stage::Epmd, format!("{error}; so {address} is tried, as ERL_DIST_PORT says"));
-            String::new()
+            report.skipped(Stage::Epmd, format!("{error}; trying {address} instead (ERL_DIST_PORT)"));
+            "other names are unknown".to_owned()
         }
     };
-    let Some((address, connected)) = way.reached else {
-        // The error has no room for them, and whoever has misspelt a name needs them.
+    let Some((address, connected)) = attempt.reached else {
+        // Shows the registered names, which the error does not have, because this name may be
+        // misspelled.
         let failure = super::advice_for(&DialError::NotRegistered, dialer, node, us, report);
         report.failed(Stage::Registered, format!("{} is not registered there; {others}", node.short_name()), failure);
         return Err(DialError::NotRegistered);
     };
-    report.passed(Stage::Registered, format!("{} is at port {}; {others}", node.short_name(), address.port()));
+    report.passed(Stage::Registered, format!("{} has port {}; {others}", node.short_name(), address.port()));
     let (stream, owner) = connected.inspect_err(|error| {
         if Stage::of(error) == Stage::Owner {
-            report.skipped(Stage::Tcp, "not tried: another user's node need not hear of us");
+            report.skipped(Stage::Tcp, "not checked: the daemon connects only to ports of allowed users");
         }
     })?;
-    report.passed(Stage::Tcp, format!("{address} takes connections"));
+    report.passed(Stage::Tcp, format!("{address} accepts connections"));
     if owner.is_some() {
-        report.passed(Stage::Owner, "the port belongs to one of the allowed users");
+        report.passed(Stage::Owner, "the port belongs to an allowed user");
     } else {
-        report.skipped(Stage::Owner, "it is on another host, where that can't be told");
+        report.skipped(Stage::Owner, "not checked: the node is on another host");
     }
     Ok((address, stream))
 }
 
-/// Of the ways over all addresses, which are tried at once, the first that leads furthest.
-async fn best(dialer: &Dialer, node: &NodeName, here: bool, addresses: &[IpAddr]) -> Option<Way> {
-    let mut looks = JoinSet::new();
-    for (place, ip) in addresses.iter().copied().enumerate() {
+/// Tries all addresses at once. Returns the attempt that went furthest; of equals, the first.
+async fn best_attempt(dialer: &Dialer, node: &NodeName, here: bool, addresses: &[IpAddr]) -> Option<Attempt> {
+    let mut running = JoinSet::new();
+    for (index, ip) in addresses.iter().copied().enumerate() {
         let (dialer, short) = (dialer.clone(), node.short_name().to_owned());
-        looks.spawn(async move { (place, look(&dialer, ip, &short, here).await) });
+        running.spawn(async move { (index, try_address(&dialer, ip, &short, here).await) });
     }
-    let mut ways = looks.join_all().await;
-    ways.sort_by_key(|(place, way)| (u8::MAX - way.progress(), *place));
-    ways.into_iter().next().map(|(_, way)| way)
+    let mut attempts = running.join_all().await;
+    attempts.sort_by_key(|(index, attempt)| (u8::MAX - attempt.progress(), *index));
+    attempts.into_iter().next().map(|(_, attempt)| attempt)
 }
 
-async fn look(dialer: &Dialer, ip: IpAddr, short: &str, here: bool) -> Way {
+async fn try_address(dialer: &Dialer, ip: IpAddr, short: &str, here: bool) -> Attempt {
     let names = epmd::names(SocketAddr::new(ip, dialer.epmd_port)).await;
     let known = names.iter().flatten().find(|(name, _)| name == short).map(|(_, port)| *port);
     let reached = match known.or(dialer.default_port.filter(|_| !here)) {
@@ -107,27 +115,28 @@ async fn look(dialer: &Dialer, ip: IpAddr, short: &str, here: bool) -> Way {
         }
         None => None,
     };
-    Way { ip, names, reached }
+    Attempt { ip, names, reached }
 }
 
-/// The other names that an EPMD has, as a sentence; not all of them if there are many.
+/// Returns text with the names in an EPMD except `but`: at most `SHOWN`, and the number of the rest.
 fn others(names: &[(String, u16)], but: &str) -> String {
     const SHOWN: usize = 20;
     let valid = |name: &&str| *name != but && NodeName::new(name, "host").is_ok();
     let others: Vec<&str> = names.iter().map(|(name, _)| name.as_str()).filter(valid).collect();
     match others.len() {
-        0 => "no other name is".to_owned(),
-        1..=SHOWN => format!("others there are {}", others.join(", ")),
-        many => format!("others there are {} and {} more", others[..SHOWN].join(", "), many - SHOWN),
+        0 => "no other names".to_owned(),
+        1..=SHOWN => format!("other names: {}", others.join(", ")),
+        many => format!("other names: {} and {} more", others[..SHOWN].join(", "), many - SHOWN),
     }
 }
 
-/// Shakes hands as `us` until the node has said who it is and what it can do, and then, as a hidden node of another name, to
-/// the end, by `one_trial` at a time, since they all have that name. The connection is closed at once.
+/// Begins a handshake as `us` to get the node's name and flags. Then completes another one as a
+/// hidden node with another name, and closes the connection. `one_trial` allows one of the latter at
+/// a time, because all have the same name.
 ///
 /// # Errors
-/// What is in the way.
-pub(super) async fn shake(
+/// The failure of the first stage that failed.
+pub(super) async fn try_handshake(
     dialer: &Dialer,
     (address, stream): (SocketAddr, TcpStream),
     node: &NodeName,
@@ -137,43 +146,43 @@ pub(super) async fn shake(
 ) -> Result<(), DialError> {
     setup::sound_out(stream, us, node.clone()).await.inspect_err(|error| {
         if matches!(error, SetupError::Handshake(HandshakeError::FlagsMissing(_))) {
-            report.passed(Stage::Handshake, format!("it is {node}, and takes us"));
+            report.passed(Stage::Handshake, format!("the node is {node} and accepts this daemon"));
         }
     })?;
-    report.passed(Stage::Handshake, format!("it is {node}, and takes us"));
+    report.passed(Stage::Handshake, format!("the node is {node} and accepts this daemon"));
 
-    // Never closed, so there is always a permit in the end.
+    // The semaphore is never closed.
     let _permit = one_trial.acquire().await;
-    // Asked again whose it is: it need not be the same any more.
+    // Checks the owner of the port again, because another process may have it now.
     let here = dialer.is_here(node);
     let (stream, _) = dialer.connect(address, here).await?;
     let Ok(name) = trial_name(&us.name) else {
         for stage in [Stage::Flags, Stage::Cookie] {
-            report.skipped(stage, "our own name is too long for a trial by another name: only connecting will tell");
+            report.skipped(stage, "not checked: the daemon's node name is too long for a trial under another name");
         }
         return Ok(());
     };
     let trial = Identity { name, flags: flags::ours(true), ..us.clone() };
-    // An older trial that the node still believes in is of no use to anybody.
+    // The node may still have the connection of an earlier trial, which this one replaces.
     match setup::dial(stream, &trial, node.clone(), async || true).await {
         Ok(connection) => {
             let agreed = flags::names(connection.peer.flags).join(" ");
             report.passed(Stage::Flags, format!("both have {agreed}"));
-            report.passed(Stage::Cookie, "both have proved the same");
+            report.passed(Stage::Cookie, "both nodes have the same");
         }
         Err(SetupError::Handshake(HandshakeError::NotAllowed)) => {
-            report.passed(Stage::Flags, "it has all that are mandatory");
-            report.skipped(Stage::Cookie, "it takes us, and not a trial by another name: only connecting will tell");
+            report.passed(Stage::Flags, "the node has all mandatory flags");
+            report.skipped(Stage::Cookie, "not checked: the node accepts this daemon, but no trial under another name");
         }
         Err(error) => {
-            report.passed(Stage::Flags, "it has all that are mandatory");
+            report.passed(Stage::Flags, "the node has all mandatory flags");
             return Err(error.into());
         }
     }
     Ok(())
 }
 
-/// The name of a trial, always the same: an Erlang node never forgets an atom.
+/// Returns the name for trials. It is always the same, because an Erlang node never frees an atom.
 fn trial_name(us: &NodeName) -> Result<NodeName, NodeNameError> {
     NodeName::new(&format!("{}_diagnosis", us.short_name()), us.host())
 }
@@ -183,12 +192,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn other_names_are_told_and_not_all_of_many() {
+    fn of_many_other_names_only_the_first_are_shown() {
         let names = |n: usize| (0..n).map(|i| (format!("n{i}"), 1)).collect::<Vec<_>>();
-        assert_eq!(others(&names(0), "n0"), "no other name is");
-        assert_eq!(others(&names(3), "n0"), "others there are n1, n2");
+        assert_eq!(others(&names(0), "n0"), "no other names");
+        assert_eq!(others(&names(3), "n0"), "other names: n1, n2");
         let odd = [("n1\u{1b}[2J".to_owned(), 1), ("n2".to_owned(), 2)];
-        assert_eq!(others(&odd, "n0"), "others there are n2");
+        assert_eq!(others(&odd, "n0"), "other names: n2");
         assert!(others(&names(30), "n0").ends_with("n20 and 9 more"));
     }
 }

@@ -1,4 +1,5 @@
-//! What a diagnosis has found: its stages in order, each passed, failed or not looked at, and the verdict. Pure.
+//! The result of a diagnosis: its stages in order, each passed, failed or skipped, and the verdict.
+//! Pure.
 
 use std::time::Duration;
 
@@ -7,35 +8,35 @@ use beam::dist::HandshakeError;
 use beam::dist::setup::SetupError;
 use beam::name::NodeName;
 
-/// What stands between two nodes, in the order in which one meets it.
+/// A stage of a connection. The order is that in which a connection passes them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {
-    /// Both names are short, or both long; and we have one.
+    /// Our node has a name, and both names are short or both long.
     Name,
-    /// Its host has an address.
+    /// The node's host has an address.
     Resolve,
-    /// Its host's EPMD answers.
+    /// The EPMD of that host answers.
     Epmd,
-    /// That EPMD knows its name.
+    /// That EPMD has the node's name.
     Registered,
-    /// Its port takes connections.
+    /// The node's port accepts connections.
     Tcp,
-    /// Whose port it is, on this host.
+    /// The port belongs to an allowed user. Only checked on this host.
     Owner,
-    /// It speaks the protocol, is who it should be, and wants us.
+    /// The node speaks the protocol, has the expected name, and accepts our node.
     Handshake,
-    /// It can do what we need.
+    /// The node has all mandatory distribution flags.
     Flags,
-    /// It has our cookie.
+    /// The node has our cookie.
     Cookie,
-    /// It gives signs of life.
+    /// The node answers a ping.
     Ticks,
-    /// It takes part in our scopes of process groups.
+    /// The node runs our scopes of process groups.
     Scope,
 }
 
 impl Stage {
-    /// All of them, in order.
+    /// All stages, in order.
     pub const ALL: [Self; 11] = [
         Self::Name,
         Self::Resolve,
@@ -50,7 +51,7 @@ impl Stage {
         Self::Scope,
     ];
 
-    /// Its stable name.
+    /// Returns the name of the stage, which never changes.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -68,7 +69,7 @@ impl Stage {
         }
     }
 
-    /// The stage at which an attempt to connect failed.
+    /// Returns the stage at which an attempt to connect failed.
     #[must_use]
     pub fn of(error: &DialError) -> Self {
         match error {
@@ -100,61 +101,62 @@ pub struct Failure {
 /// How a stage ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// Nothing is in the way there.
+    /// The stage passed.
     Passed,
-    /// This is in the way.
+    /// The stage failed.
     Failed(Failure),
-    /// It was not looked at.
+    /// The stage was not checked.
     Skipped,
 }
 
-/// What was found at one stage.
+/// The result of one stage.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
-    /// Where.
+    /// The stage.
     pub stage: Stage,
     /// How it ended.
     pub outcome: Outcome,
-    /// What was seen, as a sentence for people.
+    /// What was found, for people.
     pub detail: String,
 }
 
-/// What a connected node says of itself; what it could not be asked is none.
+/// The answers of a connected node to questions about itself; none where it did not answer.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct OwnView {
-    /// Its release of OTP.
+    /// Its OTP release.
     pub otp_release: Option<String>,
     /// Its `net_ticktime`.
     pub tick_time: Option<Duration>,
-    /// How long a ping of it took.
+    /// The round-trip time of a ping.
     pub round_trip: Option<Duration>,
-    /// The nodes that it is connected to, hidden ones too; a hecate-daemon tells only those that don't hide.
+    /// The nodes that it is connected to, including hidden ones. A hecate-daemon reports only the
+    /// visible ones.
     pub nodes: Option<Vec<NodeName>>,
-    /// Our scopes of process groups, each with whether one of that name runs there.
+    /// Our scopes of process groups, each with whether a scope of that name runs there.
     pub scopes: Vec<(String, Option<bool>)>,
 }
 
-/// All that was found.
+/// The result of a diagnosis.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
-    /// The node that was asked for.
+    /// The diagnosed node.
     pub node: NodeName,
-    /// Ours.
+    /// Our own node, if it has a name.
     pub our_node: Option<NodeName>,
-    /// Whether the two are connected.
+    /// Whether the two nodes are connected.
     pub connected: bool,
     /// The hash of our cookie.
     pub cookie_hash: String,
-    /// What was found, a stage each.
+    /// The results of the stages.
     pub findings: Vec<Finding>,
-    /// What the node says of itself.
+    /// The answers of the node, if it is connected.
     pub own_view: Option<OwnView>,
-    /// What follows where no stage failed.
-    pub otherwise: String,
+    /// The verdict if no stage failed.
+    pub verdict_if_passed: String,
 }
 
 impl Report {
-    /// One in which nothing has been found yet.
+    /// Returns a report without results.
     #[must_use]
     pub fn new(node: NodeName, our_node: Option<NodeName>, cookie_hash: String) -> Self {
         Self {
@@ -164,39 +166,39 @@ impl Report {
             cookie_hash,
             findings: Vec::new(),
             own_view: None,
-            otherwise: String::new(),
+            verdict_if_passed: String::new(),
         }
     }
 
-    /// A stage is passed.
+    /// Adds a stage that passed.
     pub fn passed(&mut self, stage: Stage, detail: impl Into<String>) {
         self.add(stage, Outcome::Passed, detail.into());
     }
 
-    /// A stage failed.
+    /// Adds a stage that failed.
     pub fn failed(&mut self, stage: Stage, detail: impl Into<String>, failure: Failure) {
         self.add(stage, Outcome::Failed(failure), detail.into());
     }
 
-    /// A stage was not looked at.
+    /// Adds a stage that was not checked.
     pub fn skipped(&mut self, stage: Stage, detail: impl Into<String>) {
         self.add(stage, Outcome::Skipped, detail.into());
     }
 
-    /// What is found of a stage first counts.
+    /// Adds the result of a stage, unless the stage has one.
     fn add(&mut self, stage: Stage, outcome: Outcome, detail: String) {
         if self.findings.iter().all(|finding| finding.stage != stage) {
             self.findings.push(Finding { stage, outcome, detail });
         }
     }
 
-    /// The first stage of which nothing has been found.
+    /// Returns the first stage without a result.
     #[must_use]
     pub fn next_stage(&self) -> Option<Stage> {
         Stage::ALL.into_iter().find(|stage| self.findings.iter().all(|finding| finding.stage != *stage))
     }
 
-    /// Nothing more will be found: the rest of the stages was not reached.
+    /// Marks the remaining stages as not reached, and sorts the results.
     pub fn finish(&mut self) {
         while let Some(stage) = self.next_stage() {
             self.skipped(stage, "not reached");
@@ -204,7 +206,7 @@ impl Report {
         self.findings.sort_by_key(|finding| finding.stage);
     }
 
-    /// What is in the way first.
+    /// Returns the first stage that failed, with its failure.
     #[must_use]
     pub fn first_failure(&self) -> Option<(&Finding, &Failure)> {
         self.findings.iter().find_map(|finding| match &finding.outcome {
@@ -213,12 +215,12 @@ impl Report {
         })
     }
 
-    /// The whole in a sentence.
+    /// Returns the result as one sentence.
     #[must_use]
     pub fn verdict(&self) -> String {
         match self.first_failure() {
             Some((finding, failure)) => format!("{}: {}", finding.detail, failure.advice),
-            None => self.otherwise.clone(),
+            None => self.verdict_if_passed.clone(),
         }
     }
 }
@@ -228,7 +230,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_failure_is_the_verdict_and_what_lies_behind_was_not_reached() {
+    fn the_first_failure_is_the_verdict_and_later_stages_are_not_reached() {
         let mut report = Report::new("a@h".parse().unwrap(), Some("us@h".parse().unwrap()), String::new());
         report.passed(Stage::Name, "both are short");
         report.failed(Stage::Resolve, "no address", Failure { code: "host_unresolved", advice: "add it".to_owned() });

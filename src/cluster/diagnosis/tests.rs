@@ -29,7 +29,7 @@ fn dialer(epmd_port: u16) -> Dialer {
     }
 }
 
-/// Starts a node with the cookie of all, and returns its port.
+/// Starts a node with the cookie of all tests, and returns its handle and port.
 async fn node(name: &str, dialer: Dialer) -> (Handle, u16) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -53,7 +53,7 @@ async fn node(name: &str, dialer: Dialer) -> (Handle, u16) {
     (task::start(listener, settings).0, port)
 }
 
-/// A diagnostician for a node of its own on host `h`, whose EPMD is to be on this port; and its node.
+/// Starts the node `us@h`, and returns its diagnostician. EPMD has the port `epmd_port`.
 async fn diagnostician(epmd_port: u16, peers: Vec<PeerView>) -> Diagnostician {
     let dialer = dialer(epmd_port);
     let (handle, _) = node("us@h", dialer.clone()).await;
@@ -74,7 +74,7 @@ fn code(report: &Report) -> Option<(Stage, &'static str)> {
 }
 
 #[tokio::test]
-async fn a_diagnosis_that_takes_too_long_tells_what_it_has() {
+async fn a_diagnosis_that_takes_too_long_reports_the_stages_so_far() {
     let (_node, port) = node("x@h", dialer(1)).await;
     let epmd = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let diagnostician = diagnostician(epmd.local_addr().unwrap().port(), vec![]).await;
@@ -94,16 +94,15 @@ async fn a_diagnosis_that_takes_too_long_tells_what_it_has() {
 }
 
 #[tokio::test]
-async fn we_ourselves_are_no_peer() {
+async fn the_own_node_is_not_diagnosed() {
     for name in ["us@h", "us@localhost"] {
         let report = diagnostician(1, vec![]).await.diagnose(&NodeName::parse(name).unwrap()).await.unwrap();
         assert_eq!(code(&report), Some((Stage::Name, "ourselves")), "{name}");
     }
 }
 
-/// "One try in 5 minutes at most."
 #[test]
-fn a_node_that_refused_our_cookie_rests() {
+fn a_node_that_refused_our_cookie_is_not_tried_for_five_minutes() {
     let refused = |code, ago, attempts| PeerDetails {
         introduced_by: Some(Introduction::Epmd),
         attempts,
@@ -111,9 +110,9 @@ fn a_node_that_refused_our_cookie_rests() {
         link: None,
     };
     let second = Duration::from_secs(1);
-    assert!(resting(&refused(DialCode::CookieMismatch, second, 1)).is_some());
-    assert_eq!(resting(&refused(DialCode::TcpRefused, second, 1)), None);
-    assert_eq!(resting(&refused(DialCode::CookieMismatch, redial::REST, 1)), None, "it has rested");
-    assert_eq!(resting(&refused(DialCode::CookieMismatch, second, 0)), None, "it was connected since");
-    assert_eq!(resting(&PeerDetails::default()), None);
+    assert!(time_since_refusal(&refused(DialCode::CookieMismatch, second, 1)).is_some());
+    assert_eq!(time_since_refusal(&refused(DialCode::TcpRefused, second, 1)), None);
+    assert_eq!(time_since_refusal(&refused(DialCode::CookieMismatch, redial::REFUSED_PAUSE, 1)), None, "5 min later");
+    assert_eq!(time_since_refusal(&refused(DialCode::CookieMismatch, second, 0)), None, "it has connected since");
+    assert_eq!(time_since_refusal(&PeerDetails::default()), None);
 }

@@ -52,7 +52,8 @@ impl Bench {
     }
 }
 
-/// The registry with this plugin, which has the incarnation and runs if there is one.
+/// Returns a view of the registry with the plugin `hecate-ad`. It is running if there is an
+/// incarnation.
 fn registry(revision: u64, ready: bool, incarnation: Option<u64>, node: Option<&str>) -> registry::View {
     let plugin = Plugin {
         node: node.map(|node| node.parse().unwrap()),
@@ -102,9 +103,9 @@ fn a_plugin_has_a_proxy_while_it_runs_and_another_one_when_it_runs_again() {
     assert_eq!(bench.plugins(&registry(1, false, Some(1), None)), [], "its status is not known yet");
     assert_eq!(bench.plugins(&registry(1, true, Some(1), None)), std::slice::from_ref(&start));
     assert_eq!(bench.plugins(&registry(1, true, Some(1), None)), []);
-    bench.machine.event_told(name("hecate-ad"));
+    bench.machine.event_sent(name("hecate-ad"));
     assert_eq!(bench.plugins(&registry(2, true, Some(2), None)), [end.clone(), start]);
-    bench.machine.event_told(name("hecate-ad"));
+    bench.machine.event_sent(name("hecate-ad"));
     assert_eq!(bench.plugins(&registry(3, true, None, None)), [end]);
     bench.machine.events_missed();
     assert_eq!(bench.plugins(&registry(9, true, None, None)), []);
@@ -116,12 +117,12 @@ fn the_nodes_of_plugins_are_found_before_their_status_is_known() {
     let find = |nodes: &[&str]| ClusterEffect::FindNodes(nodes.iter().map(|node| node.parse().unwrap()).collect());
     assert_eq!(bench.plugins(&registry(1, false, None, Some(NODE))), [find(&[NODE])]);
     assert_eq!(bench.plugins(&registry(1, true, None, Some(NODE))), []);
-    bench.machine.event_told(name("hecate-ad"));
+    bench.machine.event_sent(name("hecate-ad"));
     assert_eq!(bench.plugins(&registry(2, true, None, None)), [find(&[])]);
 }
 
 #[test]
-fn the_view_is_published_before_the_registry_learns_of_a_node() {
+fn the_view_is_published_before_a_node_is_reported_to_the_registry() {
     let mut bench = Bench::new();
     let node: NodeName = NODE.parse().unwrap();
     assert_eq!(
@@ -153,7 +154,7 @@ fn the_state_of_a_plugins_node_follows_its_connection() {
     };
     assert_eq!(state(&mut bench, &view(up())), NodeState::Connected);
     let down = view(PeerState::Down { reason: PeerReason::new("closed_by_peer", "gone"), left: None });
-    assert_eq!(state(&mut bench, &down), NodeState::Connected, "nothing says that it has changed");
+    assert_eq!(state(&mut bench, &down), NodeState::Connected, "the node is not marked as changed");
     bench.node(&view(up()));
     bench.node(&down);
     assert_eq!(state(&mut bench, &down), NodeState::NotConnected(None));
@@ -189,15 +190,15 @@ fn only_nodes_of_plugins_that_refuse_are_reported() {
     let mut bench = Bench::new();
     let registry = registry(1, true, None, Some("other@h"));
     bench.plugins(&registry);
-    let (nobody, mismatch) = (failed(DialCode::TcpRefused), failed(DialCode::CookieMismatch));
+    let (closed, mismatch) = (failed(DialCode::TcpRefused), failed(DialCode::CookieMismatch));
     let names: [NodeName; 3] = [NODE, "other@h", "hecate_bd@h"].map(|name| name.parse().unwrap());
     let view = View { peers: BTreeMap::new(), ..view(up()) };
     let refusing = |record| {
         let failed = names.iter().map(|name| Failed { name, port: 1, record });
         bench.machine.refusing(&view, &registry.plugins, failed).into_keys().collect::<Vec<_>>()
     };
-    assert_eq!(refusing(&nobody), [""; 0]);
-    assert_eq!(refusing(&mismatch), [NODE, "other@h"], "by its name, and as registered");
+    assert_eq!(refusing(&closed), [""; 0]);
+    assert_eq!(refusing(&mismatch), [NODE, "other@h"], "one has a plugin's name, the other is registered");
 }
 
 #[test]
@@ -211,7 +212,7 @@ fn only_what_the_view_shows_makes_it_stale() {
     };
     assert!(is_stale(&mut bench), "nothing was published yet");
     bench.plugins(&registry);
-    bench.machine.event_told(name("hecate-ad"));
+    bench.machine.event_sent(name("hecate-ad"));
     bench.plugins(&registry);
     bench.after(Duration::from_secs(60));
     assert!(!is_stale(&mut bench), "plugins without a node are not in the view");

@@ -1,6 +1,7 @@
-//! Asks each connected peer about itself: its release, its tick time, and how long a ping of it takes.
+//! Asks each connected peer for its OTP release and its tick time, and measures the round-trip time
+//! of a ping.
 //!
-//! A peer is asked once it is connected, and again every [`limits::ROUND_TRIP_EVERY`], except for its
+//! A peer is asked when it connects, and again every [`limits::ROUND_TRIP_EVERY`], except for its
 //! release once that is known. The answers are kept in the peer's record ([`super::records`]).
 
 use std::collections::BTreeMap;
@@ -16,13 +17,13 @@ use crate::cluster::peers::questions::{self, Unanswered};
 use crate::cluster::peers::records::PeerAnswer;
 use crate::limits;
 
-/// One peer that is connected.
+/// A connected peer.
 #[derive(Debug)]
 struct Questioned {
     connection: u64,
-    /// What its `pg` speaks; none until it has told its release, or can't.
+    /// The protocol of its `pg`; none until it has answered with its release, or that it has none.
     pg: Option<PgProtocol>,
-    /// When it is to be asked again; none while it is being asked.
+    /// When to ask it again; none while it is being asked.
     due: Option<Instant>,
 }
 
@@ -34,7 +35,7 @@ pub struct Questioner {
     work: JoinSet<Reply>,
 }
 
-/// What came of one question.
+/// The result of one question.
 #[derive(Debug)]
 struct Reply {
     peer: NodeName,
@@ -45,20 +46,20 @@ struct Reply {
 }
 
 impl Questioner {
-    /// Of the peers of this node.
+    /// Returns a questioner of the peers of this node.
     #[must_use]
     pub fn new(node: Handle) -> Self {
         Self { node, peers: BTreeMap::new(), work: JoinSet::new() }
     }
 
-    /// Returns what the `pg` of a peer speaks, once the peer was asked for its release.
+    /// Returns the protocol of a peer's `pg`, once the peer was asked for its release.
     #[must_use]
     pub fn pg(&self, peer: &NodeName) -> Option<PgProtocol> {
         self.peers.get(peer)?.pg
     }
 
-    /// What the node sees has changed: newcomers are asked. Not those who had no name of their own: they are tools, of which one that is
-    /// spoken to unasked may end (as `erl_rpc` does).
+    /// Our node has another view. Asks each new peer, except those that got their name from our node:
+    /// they are tools, and some (`erl_rpc`) end when they get an unexpected message.
     pub fn changed(&mut self, view: &View) {
         let up = |name: &str| view.peers.get(name).filter(|peer| peer.is_up()).map(|peer| peer.connection);
         self.peers.retain(|name, peer| up(name) == Some(peer.connection));
@@ -71,13 +72,13 @@ impl Questioner {
         }
     }
 
-    /// When [`Self::time_passed`] is due at the latest.
+    /// Returns when [`Self::time_passed`] is due.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
         self.peers.values().filter_map(|peer| peer.due).min()
     }
 
-    /// Asks those whose time has come.
+    /// Asks the peers that are due.
     pub fn time_passed(&mut self, now: Instant) {
         for (name, peer) in self.peers.iter_mut().filter(|(_, peer)| peer.due.is_some_and(|due| due <= now)) {
             peer.due = None;
@@ -85,11 +86,12 @@ impl Questioner {
         }
     }
 
-    /// Waits for an answer; for ever while no peer is asked. May be dropped at any time.
+    /// Waits for an answer; forever while no peer is being asked. The future may be dropped at any
+    /// time.
     pub async fn step(&mut self) -> Option<Answered> {
         let Reply { peer: name, connection, answer, is_final } = match self.work.join_next().await {
             Some(Ok(reply)) => reply,
-            // A panic, which has been logged: that peer is not asked any more.
+            // The question panicked, which is logged. That peer is not asked again.
             Some(Err(_)) => return None,
             None => std::future::pending().await,
         };
@@ -116,11 +118,11 @@ pub struct Answered {
     pub peer: NodeName,
     /// The answer.
     pub answer: PeerAnswer,
-    /// Whether [`Questioner::pg`] knows the peer since this answer.
+    /// Whether [`Questioner::pg`] returns a protocol since this answer.
     pub shows_pg: bool,
 }
 
-/// What a peer is asked. The release comes first, since introductions wait for it.
+/// A question to a peer. The release is first, because introductions wait for it.
 #[derive(Debug, Clone, Copy)]
 enum Question {
     Release,
@@ -133,7 +135,7 @@ impl Questioned {
     }
 }
 
-/// Asks one question after the other, because [`beam::limits::CALLS`] is for all peers.
+/// Makes one call at a time, because all peers share [`beam::limits::CALLS`].
 async fn ask(node: Handle, peer: NodeName, connection: u64, question: Question) -> Reply {
     let (answer, is_final) = match question {
         Question::Release => {
@@ -206,7 +208,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_round_trip_is_taken_again() {
+    async fn the_round_trip_is_measured_again() {
         let mut questioner = Questioner::new(node().await);
         let up = |flags| {
             let state = PeerState::Up { creation: 1, published: true, flags, dialled: true };
@@ -216,21 +218,25 @@ mod tests {
         view.peers.insert("p@h".parse().unwrap(), up(flags::ours(false)));
         view.peers.insert("tool@h".parse().unwrap(), up(flags::ours(false) | Flags::NAME_ME));
         questioner.changed(&view);
-        assert_eq!((questioner.work.len(), questioner.next_deadline()), (1, None), "it is being asked, and no tool is");
-        // It is gone by then, and nothing is known of it.
+        assert_eq!(
+            (questioner.work.len(), questioner.next_deadline()),
+            (1, None),
+            "the peer is being asked, and the tool is not"
+        );
+        // The node has no connection to it, so it does not answer.
         assert!(questioner.step().await.is_some_and(|answered| !answered.shows_pg), "its release is not known");
-        assert_eq!(questioner.work.len(), 1, "then it is asked the rest");
+        assert_eq!(questioner.work.len(), 1, "then it is asked the other question");
         let others = questioner.step().await.map(|answered| answered.answer);
         assert_eq!(others, Some(PeerAnswer::Others { tick_time: None, round_trip: None }));
-        assert_eq!(questioner.pg(&"p@h".parse().unwrap()), None, "asked again");
-        let due = questioner.next_deadline().expect("asked again");
+        assert_eq!(questioner.pg(&"p@h".parse().unwrap()), None, "it has not answered");
+        let due = questioner.next_deadline().expect("it is asked again");
         questioner.time_passed(due - Duration::from_secs(1));
-        assert!(questioner.work.is_empty(), "not before its time");
+        assert!(questioner.work.is_empty(), "it is not due");
         questioner.time_passed(due);
         assert_eq!((questioner.work.len(), questioner.next_deadline()), (1, None));
         view.peers.remove("p@h");
         questioner.changed(&view);
-        assert!(questioner.step().await.is_none(), "a peer that is gone is forgotten");
+        assert!(questioner.step().await.is_none(), "a disconnected peer is forgotten");
         assert_eq!(questioner.next_deadline(), None);
     }
 }

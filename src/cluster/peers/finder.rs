@@ -1,7 +1,7 @@
-//! Finds peers and introduces them to each other: asks EPMD, DNS and the peers as [`super::strategies`] want it, and carries
-//! out what [`Redialer`] and [`Introducer`] decide.
+//! Finds peers and introduces them to each other: asks EPMD, DNS and the peers for
+//! [`super::strategies`], and executes the decisions of [`Redialer`] and [`Introducer`].
 //!
-//! It decides nothing itself, and owns nothing that can't be asked again.
+//! It makes no decisions, and keeps only state that it can ask for again.
 
 mod dns_query;
 mod failures;
@@ -35,31 +35,31 @@ use crate::cluster::peers::strategies::peers;
 use crate::cluster::view::Introduction;
 use crate::log::limit;
 
-/// Something that was asked has been answered.
+/// A finished request.
 enum Done {
     Names(Result<Vec<(String, u16)>, epmd::Error>),
     Addresses(io::Result<Vec<IpAddr>>),
     Dialled(NodeName, Result<Result<(), Arc<DialError>>, Stopped>),
     /// The answer of a peer to the question with this number.
     Nodes(NodeName, u64, Result<Result<Raw, CallError>, Stopped>),
-    /// Something that has no answer has been done.
-    Told,
+    /// A request without an answer.
+    Sent,
 }
 
-/// What is looked for, and what is done with it.
+/// Which peers to find, and whether to introduce them.
 #[derive(Debug, Clone)]
 pub struct FinderSettings {
     /// Full names of nodes to connect to.
     pub peers: Vec<NodeName>,
-    /// A DNS name whose addresses are those of more daemons.
+    /// A DNS name whose addresses are those of other daemons.
     pub dns: Option<String>,
-    /// Which names in this host's EPMD are connected to.
+    /// The names in this host's EPMD to connect to.
     pub epmd_names: Vec<NamePattern>,
     /// Whether to introduce peers to each other.
     pub introduce: bool,
 }
 
-/// What finds our peers.
+/// Finds our peers.
 pub struct Finder {
     node: Handle,
     dialer: Dialer,
@@ -68,26 +68,26 @@ pub struct Finder {
     learned: Learned,
     dns: Option<DnsQuery>,
     redialer: Redialer,
-    /// What is shown of what `redialer` does.
+    /// The results of the attempts that `redialer` decides on.
     records: PeerRecords,
     introducer: Introducer,
     work: JoinSet<Done>,
     asking_names: bool,
-    /// EPMD's last answer: short names and their ports.
+    /// EPMD's last answer: short names and ports.
     names: BTreeMap<String, u16>,
     /// Whether the nodes of plugins have changed since `names` was compared with them.
     is_stale: bool,
-    /// The nodes of plugins that were missing from it.
+    /// The nodes of plugins that were missing from `names`.
     missing: BTreeSet<NodeName>,
     touched: Vec<NodeName>,
     /// Whether something has changed that the cluster's view shows.
     has_changed: bool,
-    /// Whether EPMD has answered the last question, until that is taken.
+    /// EPMD's last answer, until [`Self::take_epmd_answer`] takes it.
     epmd_answer: Option<Result<(), epmd::Error>>,
 }
 
 impl Finder {
-    /// One for the node of this name, which begins with the peers that were configured.
+    /// Returns the finder of the node `name`, which begins with the configured peers.
     #[must_use]
     pub fn new(name: NodeName, node: Handle, dialer: Dialer, settings: &FinderSettings) -> Self {
         let now = Instant::now();
@@ -117,13 +117,13 @@ impl Finder {
         finder
     }
 
-    /// Whether everything that could be found at the start has been tried once.
+    /// Returns whether every node that could be found at the start has been tried once.
     #[must_use]
     pub fn settled(&self) -> bool {
         self.redialer.settled()
     }
 
-    /// A node has connected, whoever dialled.
+    /// A node has connected; either side may have dialled.
     pub fn up(&mut self, name: &NodeName, view: &View) {
         let peer = view.peers.get(name);
         let published = peer.is_some_and(Peer::is_published);
@@ -140,7 +140,7 @@ impl Finder {
         self.redial(redial::RedialInput::Down { name: name.clone(), left });
     }
 
-    /// What the node sees has changed.
+    /// Our node has another view.
     pub fn changed(&mut self, view: &View, pg: impl Fn(&NodeName) -> Option<PgProtocol>) {
         let learned = self.learned.known(&view.known);
         self.redial(redial::RedialInput::Learned(learned));
@@ -150,8 +150,8 @@ impl Finder {
         self.introducible(view, pg);
     }
 
-    /// Tells the introducer which peers there are. `pg` returns what the `pg` of a peer speaks, if
-    /// that is known.
+    /// Passes the present peers to the introducer. `pg` returns the protocol of a peer's `pg`, if it
+    /// is known.
     pub fn introducible(&mut self, view: &View, pg: impl Fn(&NodeName) -> Option<PgProtocol>) {
         let published = view.peers.iter().filter(|(_, peer)| peer.is_published());
         let connected = |(name, peer): (&NodeName, &Peer)| {
@@ -163,15 +163,14 @@ impl Finder {
         self.introduce(introduce::IntroducerInput::Peers { published, daemons });
     }
 
-    /// These are the nodes that plugins registered, which are looked for whatever they are called.
+    /// Plugins have registered these nodes, which are found even if no pattern matches their names.
     pub fn plugins(&mut self, nodes: BTreeSet<NodeName>) {
         self.epmd.plugins(nodes);
         // The next answer of EPMD is compared with them, even if it is the same.
         self.is_stale = true;
     }
 
-    /// Returns what is known of a node, and whether EPMD lacks a name that it should
-    /// have.
+    /// Returns the record of a node, and whether its name is missing from EPMD.
     pub fn known(&self, name: &str) -> (Option<&PeerRecord>, bool) {
         (self.records.of(name), self.missing.contains(name))
     }
@@ -186,7 +185,7 @@ impl Finder {
         std::mem::take(&mut self.has_changed)
     }
 
-    /// Returns whether EPMD has answered the last question, once for each question.
+    /// Returns whether EPMD answered, once for each request.
     pub fn take_epmd_answer(&mut self) -> Option<Result<(), epmd::Error>> {
         self.epmd_answer.take()
     }
@@ -210,20 +209,20 @@ impl Finder {
     }
 
     /// Returns the nodes of this host that EPMD has and that failed to connect, each with its port
-    /// and what is known of it.
+    /// and its record.
     pub fn failed_here(&self) -> impl Iterator<Item = (&NodeName, u16, &PeerRecord)> {
         let failed = self.records.iter().filter(|(_, record)| record.last_failure.is_some());
         failed.filter_map(|(name, record)| Some((name, self.port_of(name)?, record)))
     }
 
-    /// Asks this host's EPMD for its names, unless it still owes an answer.
+    /// Asks this host's EPMD for its names, unless a request is already under way.
     pub fn ask_names(&mut self, epmd: SocketAddr) {
         if !std::mem::replace(&mut self.asking_names, true) {
             self.work.spawn(async move { Done::Names(epmd::names(epmd).await) });
         }
     }
 
-    /// When [`Self::time_passed`] is due at the latest.
+    /// Returns when [`Self::time_passed`] is due.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
         let dns = self.dns.as_ref().and_then(DnsQuery::next_deadline);
@@ -239,12 +238,12 @@ impl Finder {
         }
     }
 
-    /// Waits for an answer to something that was asked, and goes on from it; for ever while nothing is being asked. May
-    /// be dropped at any time.
+    /// Waits for the end of a request, and handles its answer. Waits forever while there is no
+    /// request. The future may be dropped at any time.
     pub async fn step(&mut self) {
         match self.work.join_next().await {
             Some(Ok(done)) => self.done(done),
-            // Which one has panicked isn't told: none may be waited for for ever.
+            // The error does not show which request panicked, so all of them may be sent again.
             Some(Err(_)) => {
                 self.asking_names = false;
                 if let Some(dns) = &mut self.dns {
@@ -287,7 +286,7 @@ impl Finder {
                 }
                 self.redial(redial::RedialInput::Dialled { name, outcome });
             }
-            Done::Told => {}
+            Done::Sent => {}
             Done::Nodes(of, asked, result) => {
                 if let Ok(Ok(answer)) = result
                     && let Ok(nodes) = learned::nodes(&answer)
@@ -305,7 +304,7 @@ impl Finder {
         self.records.introduced(SystemTime::now(), names.iter().cloned(), by);
     }
 
-    /// Forgets the nodes that are neither looked for nor seen by `view`.
+    /// Forgets the nodes that are neither wanted nor in `view`.
     pub fn forget(&mut self, view: &View) {
         let redialer = &self.redialer;
         let forgotten = self.records.keep(|name| redialer.wants(name) || view.peers.contains_key(name));
@@ -318,7 +317,7 @@ impl Finder {
         self.has_changed = true;
     }
 
-    /// Returns what is known of each node.
+    /// Returns the records of all nodes.
     pub fn records(&self) -> &PeerRecords {
         &self.records
     }
@@ -331,11 +330,11 @@ impl Finder {
             }
             redial::RedialInput::Configured(names) => self.introduced(names, &Introduction::Configuration),
             redial::RedialInput::Dns(names) => self.introduced(names, &Introduction::Dns),
-            // Which peer told is known before, where it is.
+            // If one peer named the nodes, `done` has recorded that peer before.
             redial::RedialInput::Learned(names) => self.introduced(names, &Introduction::Peers),
             _ => {}
         }
-        // EPMD is polled: `compare` notices when its answer differs from the one before.
+        // EPMD is polled, and `compare` detects whether its answer has changed.
         let is_routine = matches!(input, redial::RedialInput::Tick | redial::RedialInput::Epmd(_));
         let (now, mut dial) = (Instant::now(), Vec::new());
         self.redialer.handle(now, input, &mut dial);
@@ -345,7 +344,7 @@ impl Finder {
             let node = self.node.clone();
             self.work.spawn(async move {
                 let _ = node.forget(forgotten).await;
-                Done::Told
+                Done::Sent
             });
         }
         for name in dial {
@@ -380,8 +379,8 @@ impl Finder {
                     warn,
                     %old,
                     %new,
-                    "nodes of OTP 26 and earlier are not introduced to nodes of OTP 29 and later, whose pg would end \
-                     theirs; start the former with another release, or connect none of them"
+                    "nodes with OTP 26 or earlier are not introduced to nodes with OTP 29 or later, because the pg of \
+                     the former would exit; start them with OTP 27 or later, and do not connect the two kinds of nodes"
                 ),
                 introduce::IntroducerEffect::Connect { on, to } => {
                     debug!(%on, %to, "introducing");
@@ -392,17 +391,17 @@ impl Finder {
                     };
                     self.work.spawn(async move {
                         let _ = node.cast(on, connect).await;
-                        Done::Told
+                        Done::Sent
                     });
                 }
             }
         }
     }
 
-    /// What the result of an attempt means for the next one.
+    /// Returns what the result of an attempt means for the next one, and logs a failure.
     fn outcome(&self, name: &NodeName, result: Result<Result<(), Arc<DialError>>, Stopped>) -> Outcome {
         let error = match result {
-            // It may have gone again already.
+            // The node may have disconnected again already.
             Ok(Ok(())) if !self.node.watch().borrow().peers.get(name).is_some_and(Peer::is_up) => {
                 return Outcome::Failed;
             }
@@ -410,8 +409,8 @@ impl Finder {
             Ok(Err(error)) => error,
             Err(Stopped) => return Outcome::Failed,
         };
-        // "A node that answers under `x@localhost` is redialled under that name." And one that DNS names by two addresses
-        // has one of them in its name.
+        // A node of this host may have the name `x@localhost`. A node with two addresses in DNS has
+        // one of them in its name.
         let is_alias = |other: &NodeName| {
             self.dialer.is_here(other) || (self.redialer.is_in_dns(name) && self.redialer.is_in_dns(other))
         };

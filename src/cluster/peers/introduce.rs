@@ -27,17 +27,18 @@ use beam::name::NodeName;
 
 use crate::cluster::peers::pg_protocol::{Contacts, PgProtocol};
 
-/// How often each peer that we look after is asked for the nodes that it is connected to.
+/// The interval at which each peer that we look after is asked for its connected nodes.
 const ROUND: Duration = Duration::from_secs(5);
-/// Where there are many peers, a round takes this long for each.
+/// The minimum length of a round, for each peer.
 const EACH: Duration = Duration::from_millis(10);
-/// After an introduction it is asked whether it has helped: first in this time, then in twice as much each time.
+/// The pause after the first introduction of a pair. Then we ask whether the two are connected. Each
+/// further introduction doubles the pause.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
-/// The longest pause between two introductions of a pair: perhaps there is no way between the two.
+/// The longest pause between two introductions of a pair, which may be unable to connect.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
-/// How long after its arrival a peer that is connected to nodes which we don't know yet is not
-/// introduced to peers whose `pg` is old or new.
+/// A peer may be connected to nodes that we do not know yet. For this time after its arrival, it is
+/// not introduced to peers whose `pg` is old or new.
 const UNKNOWN_TIME: Duration = Duration::from_secs(10);
 
 /// An input of [`Introducer::handle`].
@@ -59,7 +60,7 @@ pub enum IntroducerInput {
         /// The nodes that it is connected to.
         nodes: BTreeSet<NodeName>,
     },
-    /// Nothing but the passing of time.
+    /// Time has passed.
     Tick,
 }
 
@@ -71,11 +72,11 @@ pub struct Connected {
     /// Whether to introduce it to others, see [`beam::node::view::View::introducible`]; always true
     /// for a daemon.
     pub introducible: bool,
-    /// What its `pg` speaks. Without it, the peer is not introduced yet.
+    /// The protocol of its `pg`. Without it, the peer is not introduced yet.
     pub pg: Option<PgProtocol>,
 }
 
-/// What is to be done.
+/// An effect of the introducer.
 #[derive(Debug, PartialEq, Eq)]
 pub enum IntroducerEffect {
     /// Ask this peer for its `nodes()`.
@@ -92,8 +93,8 @@ pub enum IntroducerEffect {
         /// The peer that it should connect to.
         to: NodeName,
     },
-    /// Tell the administrator that these two, and others like them, are not introduced, because the
-    /// `pg` of the first one would exit.
+    /// Log that these two, and others with the same protocols, are not introduced, because the `pg`
+    /// of the first one would exit.
     KeepApart {
         /// A peer whose `pg` is old.
         old: NodeName,
@@ -134,7 +135,7 @@ pub struct Introducer {
     apart: BTreeMap<(NodeName, NodeName), (Instant, u32)>,
     next_round: Option<Instant>,
     rounds: usize,
-    /// Whether there are peers that must not meet.
+    /// Whether there are peers that must not connect to each other.
     keeps_apart: bool,
 }
 
@@ -154,7 +155,7 @@ impl Introducer {
         }
     }
 
-    /// Takes an input; what is to be done is added to `out`.
+    /// Handles an input, and appends the effects to `out`.
     pub fn handle(&mut self, now: Instant, input: IntroducerInput, out: &mut Vec<IntroducerEffect>) {
         match input {
             IntroducerInput::Peers { published, daemons } => self.changed(now, published, daemons, out),
@@ -163,7 +164,8 @@ impl Introducer {
                 if self.next_round.is_some_and(|at| at <= now) {
                     self.next_round = Some(now + self.round());
                     self.rounds = self.rounds.wrapping_add(1);
-                    // Now and then all: whoever should look after one may be cut off from it.
+                    // Some rounds ask all peers: the daemon that looks after a peer may not be
+                    // connected to it.
                     let all = self.rounds.is_multiple_of(self.daemons.len() + 1);
                     let asked = self.peers.keys().filter(|peer| all || self.looks_after(peer));
                     out.extend(asked.map(|of| IntroducerEffect::AskNodes { of: of.clone(), asked: self.arrivals }));
@@ -172,7 +174,7 @@ impl Introducer {
         }
     }
 
-    /// When [`IntroducerInput::Tick`] is due at the latest.
+    /// Returns when [`IntroducerInput::Tick`] is due.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
         self.next_round
@@ -206,7 +208,7 @@ impl Introducer {
         self.apart.retain(|(a, b), _| stays(a) && stays(b));
         let asked = self.peers.iter().filter(|(name, peer)| peer.arrived > arrivals && self.looks_after(name));
         out.extend(asked.map(|(of, _)| IntroducerEffect::AskNodes { of: of.clone(), asked: self.arrivals }));
-        // A single peer is asked as well: it may know nodes that we don't.
+        // A single peer is asked as well: it may know nodes that we do not know.
         if self.peers.is_empty() {
             self.next_round = None;
         } else {
@@ -224,7 +226,7 @@ impl Introducer {
         out: &mut Vec<IntroducerEffect>,
     ) {
         let contacts = self.contacts(of, nodes);
-        // An answer says nothing about connections that are younger than its question.
+        // An answer does not cover connections that are newer than its question.
         let Some(peer) = self.peers.get_mut(of).filter(|peer| peer.introducible && peer.arrived <= asked) else {
             return;
         };
@@ -249,7 +251,7 @@ impl Introducer {
                 self.apart.insert(pair, (now, times));
                 continue;
             }
-            // Who is asked changes each time: perhaps only one of the two can reach the other, or can be asked at all.
+            // Alternates between the two: perhaps only one can reach the other, or accepts our call.
             let (on, to) = match (self.daemons.contains(of), self.daemons.contains(name)) {
                 (true, true) => continue,
                 (true, false) => (name, of),
@@ -267,13 +269,13 @@ impl Introducer {
         }
     }
 
-    /// Returns what the nodes to which `of` is connected speak.
+    /// Returns the protocols of the nodes to which `of` is connected.
     fn contacts(&self, of: &NodeName, nodes: &BTreeSet<NodeName>) -> Contacts {
         let others = nodes.iter().filter(|name| **name != self.us && *name != of);
         Contacts::of(others.map(|name| self.peers.get(name).map(|peer| peer.pg)))
     }
 
-    /// Notices when the first two peers are there that must not meet.
+    /// Adds an effect when the first two peers arrive that must not connect.
     fn look_for_mixed_releases(&mut self, out: &mut Vec<IntroducerEffect>) {
         let first = |pg| self.peers.iter().find(|(_, peer)| peer.introducible && peer.pg == pg).map(|(name, _)| name);
         let mixed = first(PgProtocol::Old).zip(first(PgProtocol::New));
@@ -301,7 +303,7 @@ impl Introducer {
         !side(one).endangers(side(other))
     }
 
-    /// Whether no other daemon comes between us and this node.
+    /// Returns whether no other daemon is between us and this node in the order of hosts and names.
     fn looks_after(&self, node: &NodeName) -> bool {
         let (us, node) = (place(&self.us), place(node));
         let between = |daemon| if us < node { us < daemon && daemon < node } else { us < daemon || daemon < node };
@@ -313,7 +315,7 @@ impl Introducer {
     }
 }
 
-/// By what nodes are ordered: their hosts, then their names.
+/// Returns the sort key of a node: its host, then its name.
 fn place(node: &NodeName) -> (&str, &str) {
     (node.host(), node.short_name())
 }

@@ -1,12 +1,12 @@
-//! Which peers must not meet. If `pg` of OTP 29 discovers `pg` of OTP 25 (`{discover, Pid, 1}`), the
-//! latter exits, and so does a node that runs it under its kernel. Connected nodes connect to each
-//! other's peers, so two nodes may not meet either if one is connected to an old node and the other
-//! to a new one. Pure.
+//! Decides which peers must not connect to each other. If the `pg` of OTP 29 discovers the `pg` of
+//! OTP 25 (`{discover, Pid, 1}`), the latter exits, and so does a node that runs it under its kernel.
+//! Connected nodes connect to each other's peers, so two nodes may not connect either if one is
+//! connected to an old node and the other to a new one. Pure.
 
-/// What the `pg` of a node speaks.
+/// The protocol of a node's `pg`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PgProtocol {
-    /// OTP 26 and earlier: it exits when a new one discovers it. (OTP 26 was not tried.)
+    /// OTP 26 and earlier: it exits when a new one discovers it. (Only tested with OTP 25.)
     Old,
     /// OTP 27 and 28, and nodes without a release of OTP.
     Either,
@@ -15,7 +15,7 @@ pub enum PgProtocol {
 }
 
 impl PgProtocol {
-    /// Returns what a node of this release of OTP speaks, such as `25`; [`Self::Either`] without one.
+    /// Returns the protocol of an OTP release, such as `25`; [`Self::Either`] without a release.
     #[must_use]
     pub fn of_release(release: Option<&str>) -> Self {
         match release.and_then(|release| release.parse::<u32>().ok()) {
@@ -26,14 +26,14 @@ impl PgProtocol {
     }
 }
 
-/// What a node and the nodes to which it is connected speak.
+/// The protocols of a node and of the nodes to which it is connected.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Contacts {
-    /// There is an old one.
+    /// One of the nodes is old.
     pub old: bool,
-    /// There is a new one.
+    /// One of the nodes is new.
     pub new: bool,
-    /// There is one that is not our peer.
+    /// One of the nodes is not our peer.
     pub unknown: bool,
 }
 
@@ -46,13 +46,13 @@ impl Contacts {
         })
     }
 
-    /// Adds a node that speaks this.
+    /// Adds a node with this protocol.
     #[must_use]
     pub fn with(self, pg: PgProtocol) -> Self {
         Self { old: self.old || pg == PgProtocol::Old, new: self.new || pg == PgProtocol::New, ..self }
     }
 
-    /// Returns whether an old node and a new one would meet, or might.
+    /// Returns whether an old node and a new one would connect, or might.
     #[must_use]
     pub fn endangers(self, other: Self) -> bool {
         let meets = |one: Self, other: Self| one.old && other.new;
@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_release_decides_what_pg_speaks() {
+    fn the_protocol_follows_from_the_release() {
         for (release, pg) in [
             (Some("25"), PgProtocol::Old),
             (Some("26"), PgProtocol::Old),
@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn old_and_new_nodes_do_not_meet_through_others() {
+    fn old_and_new_nodes_are_not_connected_through_others() {
         let contacts = |nodes: &[Option<PgProtocol>]| Contacts::of(nodes.iter().copied());
         let (old, new, either) =
             ([PgProtocol::Old, PgProtocol::New, PgProtocol::Either]).map(|pg| contacts(&[Some(pg)])).into();

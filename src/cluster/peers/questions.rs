@@ -1,8 +1,8 @@
-//! What a connected node tells of itself, asked over our own link: by calls to its `net_kernel`, and, what only Erlang knows, by
-//! `erpc`.
+//! Asks a connected node about itself over the existing connection: with calls to its `net_kernel`,
+//! and with `erpc` for what only Erlang functions return.
 //!
-//! It asks and reads, and keeps nothing. That a node can't be asked (a hecate-daemon for its release, one in C or Java at all) is no
-//! failure.
+//! Keeps no state. It is not a failure if a node cannot answer: a hecate-daemon has no OTP release,
+//! and nodes in C or Java accept no calls.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -26,19 +26,19 @@ pub const PROGRAM: Program = Program { name: env!("CARGO_PKG_NAME"), version: en
 pub enum Unanswered {
     /// The node did not answer in time, or the connection is gone.
     Silent,
-    /// It answered, and has no such function, or runs none for us.
+    /// The node answered that it has no such function, or does not run it for us.
     Unable,
-    /// It takes no calls at all, as nodes in C and Java don't, and was not asked.
+    /// The node was not asked, because it accepts no calls, such as a node in C or Java.
     NotCallable,
-    /// It was not asked, as too many calls wait for answers: another time.
+    /// The node was not asked, because too many calls await an answer.
     NotAsked,
 }
 
-/// What was answered, if anything was.
+/// An answer, or why there is none.
 pub type Answered<T> = Result<T, Unanswered>;
 
-/// Returns the release of OTP that a node runs on, such as `25`. A hecate-daemon runs on none, but
-/// it reports to tools the oldest release whose protocol it speaks.
+/// Returns the OTP release of a node, such as `25`. A hecate-daemon has none, but reports one to
+/// tools: the oldest whose protocol it speaks.
 ///
 /// # Errors
 /// See [`Unanswered`].
@@ -51,7 +51,7 @@ pub async fn otp_release(node: &Handle, peer: &NodeName) -> Answered<String> {
     short_text(&answer).map_err(|_| Unanswered::Unable)
 }
 
-/// The `net_ticktime` of a node.
+/// Returns the `net_ticktime` of a node.
 ///
 /// # Errors
 /// See [`Unanswered`].
@@ -59,7 +59,8 @@ pub async fn tick_time(node: &Handle, peer: &NodeName) -> Answered<Duration> {
     milliseconds(&ask_net_kernel(node, peer, Term::atom("ticktime")).await?).map_err(|_| Unanswered::Unable)
 }
 
-/// The nodes that a node is connected to, hidden ones too; a hecate-daemon tells only those that don't hide.
+/// Returns the nodes that a node is connected to, including hidden ones. A hecate-daemon reports only
+/// the visible ones.
 ///
 /// # Errors
 /// See [`Unanswered`].
@@ -71,7 +72,7 @@ pub async fn nodes(node: &Handle, peer: &NodeName) -> Answered<BTreeSet<NodeName
     learned::nodes(&answer).map_err(|_| Unanswered::Unable)
 }
 
-/// Whether a process is registered under this name on a node.
+/// Returns whether a process is registered under this name on a node.
 ///
 /// # Errors
 /// See [`Unanswered`].
@@ -81,10 +82,10 @@ pub async fn is_registered(node: &Handle, peer: &NodeName, name: &Atom) -> Answe
     Ok(Reader::new(answer.bytes(), &mut Atoms::new()).atom().is_err())
 }
 
-/// How long a ping takes, as `net_adm:ping/1` does it.
+/// Returns the round-trip time of a ping, which is that of `net_adm:ping/1`.
 ///
 /// # Errors
-/// Any but [`Unanswered::Unable`].
+/// See [`Unanswered`].
 pub async fn round_trip(node: &Handle, peer: &NodeName) -> Answered<Duration> {
     let us = node.watch().borrow().name.clone();
     let us = Atom::new(&us).unwrap_or_else(|_| Atom::literal("hecate"));
@@ -100,7 +101,7 @@ async fn ask(
     function: &'static str,
     args: Vec<Term>,
 ) -> Answered<Raw> {
-    hears(node, peer)?;
+    check_callable(node, peer)?;
     answered(
         node.call(peer.clone(), Function { module: Atom::literal(module), function: Atom::literal(function), args })
             .await,
@@ -108,13 +109,14 @@ async fn ask(
 }
 
 async fn ask_net_kernel(node: &Handle, peer: &NodeName, request: Term) -> Answered<Raw> {
-    hears(node, peer)?;
+    check_callable(node, peer)?;
     answered(node.gen_call(peer.clone(), Atom::literal("net_kernel"), request).await)
 }
 
-fn hears(node: &Handle, peer: &NodeName) -> Answered<()> {
+/// Returns an error if a node accepts no calls, or is not connected.
+fn check_callable(node: &Handle, peer: &NodeName) -> Answered<()> {
     match node.watch().borrow().peers.get(peer).map(|peer| &peer.state) {
-        // It has no such function, and no such server either: it would seem to be silent.
+        // Such a node has no `net_kernel` either, and would not answer a ping.
         Some(PeerState::Up { flags, .. }) if !flags.contains(Flags::SPAWN) => Err(Unanswered::NotCallable),
         Some(PeerState::Up { .. }) => Ok(()),
         Some(PeerState::Down { .. }) | None => Err(Unanswered::Silent),
@@ -141,7 +143,7 @@ fn short_text(answer: &Raw) -> Result<String, DecodeError> {
     text.filter(|text| text.len() <= limits::OTP_RELEASE).ok_or(DecodeError::OtherArity)
 }
 
-/// `Milliseconds`, or `{ongoing_change_to, Milliseconds}`.
+/// Reads `Milliseconds`, or `{ongoing_change_to, Milliseconds}`.
 fn milliseconds(answer: &Raw) -> Result<Duration, DecodeError> {
     let milliseconds = match answer.term(&mut Atoms::new())? {
         Term::Int(milliseconds) => milliseconds,
@@ -159,10 +161,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_node_answers_is_read_and_what_it_might_is_refused() {
+    fn valid_answers_are_read_and_others_are_refused() {
         let text = |text: &str| short_text(&Raw::encode(&Term::string(text))).ok();
         assert_eq!(text("25").as_deref(), Some("25"));
-        assert_eq!(text("\u{1b}[2J"), None, "a terminal is not driven by it");
+        assert_eq!(text("\u{1b}[2J"), None, "it could control a terminal");
         assert_eq!(text(&"9".repeat(limits::OTP_RELEASE + 1)), None);
         let time = |term: Term| milliseconds(&Raw::encode(&term)).ok();
         assert_eq!(time(Term::Int(60_000)), Some(Duration::from_secs(60)));

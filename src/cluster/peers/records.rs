@@ -1,8 +1,8 @@
-//! What is known of each node besides the view of our own node: who named it, our attempts to connect
-//! to it, and what it has told of itself. Pure.
+//! Records for each node how it was found, our attempts to connect to it, and its answers about
+//! itself. Pure.
 //!
-//! It follows what [`super::redial`] decides, and forgets what that forgets. The redialer and the
-//! introducer keep their own schedules.
+//! The records follow the decisions of [`super::redial`], and a node that it drops is forgotten here
+//! too. The redialer and the introducer keep their own schedules.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
@@ -11,54 +11,54 @@ use beam::name::NodeName;
 
 use crate::cluster::view::{DialFailure, Introduction};
 
-/// What a peer has told of itself; empty for what it has not told.
+/// The answers of a peer about itself; none where it has not answered.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PeerAnswers {
-    /// Its release of OTP.
+    /// Its OTP release.
     pub otp_release: Option<String>,
     /// Its `net_ticktime`.
     pub tick_time: Option<Duration>,
-    /// How long the last ping of it took.
+    /// The round-trip time of the last ping.
     pub round_trip: Option<Duration>,
 }
 
 /// An answer of a peer to a question about itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PeerAnswer {
-    /// Its release of OTP; none if it has none, or did not answer.
+    /// Its OTP release; none if it has none, or did not answer.
     Release(Option<String>),
-    /// Its `net_ticktime`, and how long a ping of it took; none if it did not answer.
+    /// The other answers; none if it did not answer.
     Others {
         /// Its `net_ticktime`.
         tick_time: Option<Duration>,
-        /// How long a ping of it took.
+        /// The round-trip time of a ping.
         round_trip: Option<Duration>,
     },
 }
 
-/// What is known of one node.
+/// The record of one node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PeerRecord {
-    /// Who told us of it first.
+    /// How it was found first.
     pub introduced_by: Introduction,
-    /// When.
+    /// When it was found first.
     pub since: SystemTime,
-    /// How often we tried to connect since it was connected last.
+    /// The number of attempts to connect since its last connection.
     pub attempts: u32,
-    /// How the last that failed did so.
+    /// The failure of the last attempt that failed.
     pub last_failure: Option<DialFailure>,
-    /// Since when one is under way, if one is.
+    /// When the present attempt began, if one is under way.
     pub under_way: Option<SystemTime>,
-    /// What it has told of itself over the present or the last connection.
+    /// Its answers over the present or the last connection.
     pub answers: PeerAnswers,
 }
 
-/// All nodes that we were told of.
+/// The records of all nodes.
 #[derive(Debug, Default)]
 pub struct PeerRecords(BTreeMap<NodeName, PeerRecord>);
 
 impl PeerRecords {
-    /// Somebody names these nodes. Who did so first counts.
+    /// Nodes were found. The first introduction of each node is kept.
     pub fn introduced(&mut self, now: SystemTime, names: impl IntoIterator<Item = NodeName>, by: &Introduction) {
         for name in names {
             if !self.0.contains_key(&name) && self.0.len() < beam::limits::KNOWN_NODES {
@@ -86,45 +86,45 @@ impl PeerRecords {
         }
     }
 
-    /// A node was found to go by another name: whoever named the one has named the other.
+    /// A node has another name than the one that was dialled, and gets the introduction of that one.
     pub fn calls_itself(&mut self, now: SystemTime, name: &str, other: NodeName) {
         if let Some(by) = self.of(name).map(|record| record.introduced_by.clone()) {
             self.introduced(now, [other], &by);
         }
     }
 
-    /// A connected node has answered a question about itself, or has not.
+    /// A connected node has answered a question about itself, or did not answer in time.
     pub fn answered(&mut self, name: &str, answer: PeerAnswer) {
         let Some(PeerRecord { answers, .. }) = self.0.get_mut(name) else { return };
         match answer {
             PeerAnswer::Release(release) => answers.otp_release = release,
             PeerAnswer::Others { tick_time, round_trip } => {
-                // The tick time that it told before is likely still right; a ping shows one moment only.
+                // The former tick time is probably still right; a former round trip is not.
                 answers.tick_time = tick_time.or(answers.tick_time);
                 answers.round_trip = round_trip;
             }
         }
     }
 
-    /// A node has connected, whoever dialled.
+    /// A node has connected; either side may have dialled.
     pub fn connected(&mut self, name: &str) {
         if let Some(record) = self.0.get_mut(name) {
             (record.attempts, record.answers) = (0, PeerAnswers::default());
         }
     }
 
-    /// Forgets all other nodes, and returns them.
+    /// Forgets the nodes that are not wanted, and returns them.
     pub fn keep(&mut self, wanted: impl Fn(&str) -> bool) -> Vec<NodeName> {
         self.0.extract_if(.., |name, _| !wanted(name)).map(|(name, _)| name).collect()
     }
 
-    /// What is known of a node.
+    /// Returns the record of a node.
     #[must_use]
     pub fn of(&self, name: &str) -> Option<&PeerRecord> {
         self.0.get(name)
     }
 
-    /// Each node with what is known of it.
+    /// Returns all nodes with their records.
     pub fn iter(&self) -> impl Iterator<Item = (&NodeName, &PeerRecord)> {
         self.0.iter()
     }
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn each_answer_changes_only_what_was_asked_and_a_new_connection_forgets_all() {
+    fn each_answer_changes_only_its_fields_and_a_new_connection_clears_all() {
         let mut records = PeerRecords::default();
         records.introduced(NOW, ["a@h".parse().unwrap()], &Introduction::Epmd);
         let (tick_time, round_trip) = (Some(Duration::from_secs(60)), Some(Duration::from_millis(1)));
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn no_more_nodes_are_kept_in_mind_than_are_dialled() {
+    fn the_number_of_records_is_bounded() {
         let mut records = PeerRecords::default();
         let names = |n: usize| (0..n).map(|i| format!("n{i}@h").parse().unwrap());
         records.introduced(NOW, names(beam::limits::KNOWN_NODES + 1), &Introduction::Epmd);

@@ -1,8 +1,7 @@
-//! Decides which nodes to dial, and when to dial each again: every node that one of
-//! [`super::strategies`] names, until none does any more.
+//! Decides which nodes to dial, and when to dial each again: every node as long as one of
+//! [`super::strategies`] names it.
 //!
-//! Pure. It trusts nobody: whether the name may be dialled at all is checked where the connection is made
-//! ([`beam::connect::dial`]).
+//! Pure. [`beam::connect::dial`] checks whether a name may be dialled at all.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -12,44 +11,46 @@ use beam::name::NodeName;
 
 use crate::limits;
 
-/// The first attempt comes within this time, except where EPMD has just said that the node is there: nodes that start
-/// together don't all dial at the same moment.
+/// The longest wait before the first attempt, which is random so that nodes that start together do
+/// not dial at the same moment. A node that EPMD has just reported is dialled at once.
 const FIRST_WAIT: Duration = Duration::from_millis(250);
-/// First pause after a failed attempt; doubled at each further one. Of each pause between a half and the whole is waited.
+/// The pause after the first failed attempt. Each further failure doubles it. Each pause is jittered
+/// to 50–100 % of its length.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
-/// Longest pause between two attempts.
+/// The longest pause between two attempts.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-/// Pause after a node has closed its connection in order and still runs, because its administrator
-/// may have wanted that. Each further such close doubles it.
+/// The pause after a node has closed its connection in order and still runs, because its
+/// administrator may have wanted that. Each further such close doubles it.
 const LEFT_PAUSE: Duration = Duration::from_secs(10);
-/// Longest such pause. After a connection that lasted this long, the next pause is the first one
+/// The longest such pause. After a connection that lasted this long, the next pause is the first one
 /// again.
 const LONGEST_LEFT_PAUSE: Duration = Duration::from_secs(60);
-/// "After a wrong cookie a name rests until its EPMD port changes, one try in 5 minutes at most."
-pub const REST: Duration = Duration::from_secs(300);
-/// A name that only peers know is given up after this many failures in a row.
+/// The pause after a refusal, such as one because of the cookie. It ends early if the node's port in
+/// EPMD changes.
+pub const REFUSED_PAUSE: Duration = Duration::from_secs(300);
+/// A name that only peers have reported is dropped after this many failures in a row.
 const PATIENCE: u32 = 8;
 
-/// Who names a node.
+/// The sources that name a node.
 #[derive(Debug, Clone, Copy, Default)]
 struct NamedBy {
-    /// This host's EPMD, with the port that it tells.
+    /// This host's EPMD, with the node's port.
     epmd: Option<u16>,
     /// The configuration.
     configured: bool,
     /// DNS.
     dns: bool,
-    /// Peers, who never say that they have forgotten it.
+    /// Peers, which do not report when they forget a name.
     peers: bool,
 }
 
 impl NamedBy {
-    fn peers_at_most(self) -> bool {
+    fn at_most_peers(self) -> bool {
         self.epmd.is_none() && !self.configured && !self.dns
     }
 
-    fn nobody(self) -> bool {
-        self.peers_at_most() && !self.peers
+    fn is_empty(self) -> bool {
+        self.at_most_peers() && !self.peers
     }
 
     fn and(self, other: Self) -> Self {
@@ -62,7 +63,7 @@ impl NamedBy {
     }
 }
 
-/// A node that is to be connected.
+/// A node to connect to.
 #[derive(Debug)]
 struct Target {
     named_by: NamedBy,
@@ -74,34 +75,34 @@ struct Target {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// To be dialled at this time.
+    /// Dial it at this time.
     Due(Instant),
     Connecting,
     /// Connected since this time.
     Connected(Instant),
 }
 
-/// How an attempt to connect ended.
+/// The outcome of an attempt to connect.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// There is a connection.
+    /// The node is connected.
     Connected,
-    /// There is none; another attempt may succeed.
+    /// The attempt failed, and the next one may succeed.
     Failed,
-    /// Another attempt makes sense only when something has changed there: the cookie, the owner, the release.
+    /// The next attempt can only succeed if something changes on the node, such as its cookie, its
+    /// user or its OTP release.
     Refused,
-    /// The node answers, but under this name: the same node of the same host.
+    /// It is the right node, but it has this name.
     CallsItself(NodeName),
 }
 
 impl Outcome {
-    /// Returns how an attempt to connect to the node `dialled` ended, which failed with this error.
-    /// `is_alias` tells whether a name can be another one of a node of this short name.
+    /// Returns the outcome of an attempt to connect to `dialled` that failed with this error.
+    /// `is_alias` returns whether a name with the same short name can belong to the same node.
     #[must_use]
     pub fn of(error: &DialError, dialled: &NodeName, is_alias: impl Fn(&NodeName) -> bool) -> Self {
         match (error.calls_itself(), error.code()) {
             (Some(other), _) if other.has_short_name_of(dialled) && is_alias(other) => Self::CallsItself(other.clone()),
-            // Nothing changes until the node or its owner does.
             (
                 _,
                 DialCode::CookieMismatch
@@ -128,24 +129,24 @@ impl Outcome {
     }
 }
 
-/// What it is told.
+/// An input of [`Redialer::handle`].
 #[derive(Debug)]
 pub enum RedialInput {
-    /// The names, of those that we look for, in this host's EPMD, as full names, each with its port.
+    /// The nodes to connect to that this host's EPMD has now, each with its port.
     Epmd(Vec<(NodeName, u16)>),
-    /// Names from the configuration.
+    /// The configured nodes.
     Configured(Vec<NodeName>),
     /// The nodes that DNS names now.
     Dns(Vec<NodeName>),
-    /// Names that connected peers know.
+    /// Nodes that connected peers have reported.
     Learned(Vec<NodeName>),
-    /// EPMD could not be asked, or DNS: what was named so far stays.
+    /// EPMD or DNS did not answer. The nodes that it named before are kept.
     Unanswered(Asked),
-    /// A node has connected, whoever dialled.
+    /// A node has connected; either side may have dialled.
     Up {
-        /// Which.
+        /// The name of the node.
         name: NodeName,
-        /// Whether it is to be seen in `nodes()`.
+        /// Whether it is visible in `nodes()`.
         published: bool,
     },
     /// A node is no longer connected.
@@ -160,16 +161,16 @@ pub enum RedialInput {
     Absent(Vec<(NodeName, bool)>),
     /// An attempt has ended.
     Dialled {
-        /// Whom.
+        /// The name that was dialled.
         name: NodeName,
-        /// With what result.
+        /// The outcome.
         outcome: Outcome,
     },
-    /// Nothing but the passing of time.
+    /// Time has passed.
     Tick,
 }
 
-/// Who is asked for names.
+/// A source that is asked for names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Asked {
     /// This host's EPMD.
@@ -178,28 +179,29 @@ pub enum Asked {
     Dns,
 }
 
-/// All nodes that are to be connected.
+/// All nodes to connect to.
 #[derive(Debug)]
 pub struct Redialer {
     targets: BTreeMap<NodeName, Target>,
-    /// Nodes that were found to call themselves otherwise: the name by which they were found, and the one they gave.
+    /// For nodes with another name than the one that was dialled: the dialled name and the real one.
     aliases: BTreeMap<NodeName, NodeName>,
-    /// Nodes that our node remembers though they are not connected, each with the time when it may forget it.
+    /// Nodes that our node remembers although they are not connected, each with the time at which it
+    /// may be forgotten.
     absent: BTreeMap<NodeName, Instant>,
-    /// Who has not been asked yet, successfully or not.
+    /// The sources that have not answered yet, and whose first request has not failed either.
     unasked: BTreeSet<Asked>,
-    spread: Spread,
+    jitter: Jitter,
 }
 
 impl Default for Redialer {
-    /// One that is told of EPMD's names alone, and always spreads alike.
+    /// Returns a redialer whose only source is EPMD, with fixed jitter.
     fn default() -> Self {
         Self::new([Asked::Epmd], 0)
     }
 }
 
 impl Redialer {
-    /// One that will hear from these. `random` spreads the attempts of many nodes.
+    /// Returns a redialer with these sources. `random` is the seed of the jitter.
     #[must_use]
     pub fn new(asked: impl IntoIterator<Item = Asked>, random: u64) -> Self {
         Self {
@@ -207,11 +209,11 @@ impl Redialer {
             aliases: BTreeMap::new(),
             absent: BTreeMap::new(),
             unasked: asked.into_iter().collect(),
-            spread: Spread(random),
+            jitter: Jitter(random),
         }
     }
 
-    /// Takes an input; the nodes that are to be dialled now are added to `dial`.
+    /// Handles an input, and appends the nodes to dial now to `dial`.
     pub fn handle(&mut self, now: Instant, input: RedialInput, dial: &mut Vec<NodeName>) {
         match input {
             RedialInput::Epmd(names) => self.epmd(now, names),
@@ -229,12 +231,13 @@ impl Redialer {
                     let named_by = NamedBy { peers: true, ..NamedBy::default() };
                     self.insert(name, named_by, State::Connected(now));
                 }
-                // A hidden node connects when it wants to, and one that had its name from us comes under another.
+                // A hidden node connects when it needs to. A node that got its name from ours has
+                // another name the next time.
                 None => {}
             },
             RedialInput::Down { name, left } => self.down(now, &name, left),
             RedialInput::Absent(names) => {
-                // One that came and went between two looks at the view was told of by nobody.
+                // Includes nodes that connected and disconnected between two views.
                 for (name, left) in &names {
                     self.down(now, name, *left);
                 }
@@ -253,7 +256,7 @@ impl Redialer {
         }
     }
 
-    /// When [`RedialInput::Tick`] and [`Self::forgotten`] are due at the latest.
+    /// Returns when [`RedialInput::Tick`] and [`Self::forgotten`] are due.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
         let due = |target: &Target| match target.state {
@@ -263,8 +266,9 @@ impl Redialer {
         self.targets.values().filter_map(due).chain(self.absent.values().copied()).min()
     }
 
-    /// The nodes that our node may forget: for [`limits::PEER_MEMORY`] they have not been connected, and now nobody names
-    /// them. Those that somebody names are looked at again after as long.
+    /// Returns the nodes that our node may forget, because they have not been connected for
+    /// [`limits::PEER_MEMORY`] and no source names them. Nodes that a source names are checked again
+    /// after the same time.
     pub fn forgotten(&mut self, now: Instant) -> Vec<NodeName> {
         let targets = &self.targets;
         for (_, at) in self.absent.iter_mut().filter(|(name, at)| **at <= now && targets.contains_key(*name)) {
@@ -273,26 +277,26 @@ impl Redialer {
         self.absent.extract_if(.., |_, at| *at <= now).map(|(name, _)| name).collect()
     }
 
-    /// Whether everything that could be found at the start has been tried once.
+    /// Returns whether every node that could be found at the start has been tried once.
     #[must_use]
     pub fn settled(&self) -> bool {
         let tried = |target: &Target| target.failures > 0 || matches!(target.state, State::Connected(_));
         self.unasked.is_empty() && self.targets.values().all(tried)
     }
 
-    /// Whether the last attempt to reach this node failed as well.
+    /// Returns whether the last attempt to connect to this node failed.
     #[must_use]
     pub fn has_failed(&self, name: &str) -> bool {
         self.targets.get(name).is_some_and(|target| target.failures > 0)
     }
 
-    /// Whether this node is to be connected.
+    /// Returns whether this is a node to connect to.
     #[must_use]
     pub fn wants(&self, name: &str) -> bool {
         self.targets.contains_key(name)
     }
 
-    /// Whether DNS names this node.
+    /// Returns whether DNS names this node.
     #[must_use]
     pub fn is_in_dns(&self, name: &str) -> bool {
         self.targets.get(name).is_some_and(|target| target.named_by.dns)
@@ -304,14 +308,14 @@ impl Redialer {
         }
     }
 
-    /// Somebody names a node, which `mark` notes.
+    /// Adds a node, and records with `mark` which source names it.
     fn add(&mut self, now: Instant, name: NodeName, mark: impl FnOnce(&mut NamedBy)) {
         if let Some(target) = self.targets.get_mut(&name) {
             return mark(&mut target.named_by);
         }
         let mut named_by = NamedBy::default();
         mark(&mut named_by);
-        let at = now + self.spread.part(FIRST_WAIT);
+        let at = now + self.jitter.part(FIRST_WAIT);
         self.insert(name, named_by, State::Due(at));
     }
 
@@ -319,16 +323,17 @@ impl Redialer {
         self.aliases.get(&name).cloned().unwrap_or(name)
     }
 
-    /// What nobody names any more is not dialled. An attempt that is under way ends first.
+    /// Drops the nodes that no source names. An attempt that is under way ends first.
     fn drop_unnamed(&mut self) {
-        self.targets.retain(|_, target| !target.named_by.nobody() || target.state == State::Connecting);
+        self.targets.retain(|_, target| !target.named_by.is_empty() || target.state == State::Connecting);
     }
 
     fn epmd(&mut self, now: Instant, names: Vec<(NodeName, u16)>) {
         self.unasked.remove(&Asked::Epmd);
         let named: BTreeMap<NodeName, u16> = names.into_iter().map(|(name, port)| (self.alias(name), port)).collect();
         for (_, target) in self.targets.iter_mut().filter(|(name, _)| !named.contains_key(*name)) {
-            // Gone from EPMD, the node has ended, whoever knew it. (Or EPMD has: then the node registers again.)
+            // The node has ended, even if peers still name it. If EPMD was restarted instead, the node
+            // registers again.
             if target.named_by.epmd.take().is_some() {
                 target.named_by.peers = false;
             }
@@ -339,7 +344,7 @@ impl Redialer {
                 self.insert(name.clone(), NamedBy::default(), State::Due(now));
             }
             let Some(target) = self.targets.get_mut(&name) else { continue };
-            // Registered anew: another life of the name, which deserves an attempt at once.
+            // The name was registered again by another process, which is dialled at once.
             if target.named_by.epmd.replace(port) != Some(port) && matches!(target.state, State::Due(_)) {
                 (target.state, target.failures, target.times_left) = (State::Due(now), 0, 0);
             }
@@ -349,7 +354,7 @@ impl Redialer {
     fn dns(&mut self, now: Instant, names: Vec<NodeName>) {
         self.unasked.remove(&Asked::Dns);
         let found: BTreeSet<NodeName> = names.into_iter().collect();
-        // An address that has left may come back as another node's.
+        // Drops the aliases of addresses that are gone, because another node may get them later.
         let (targets, was_found) = (&self.targets, |name: &NodeName| found.contains(name));
         self.aliases.retain(|name, to| {
             let by_dns = targets.get(to).is_some_and(|target| target.named_by.dns && target.named_by.epmd.is_none());
@@ -371,9 +376,9 @@ impl Redialer {
         target.times_left = before.saturating_add(u32::from(left));
         let pause = match left {
             true => {
-                LEFT_PAUSE.saturating_mul(1 << before.min(10)).min(LONGEST_LEFT_PAUSE) + self.spread.part(FIRST_WAIT)
+                LEFT_PAUSE.saturating_mul(1 << before.min(10)).min(LONGEST_LEFT_PAUSE) + self.jitter.part(FIRST_WAIT)
             }
-            false => self.spread.pause(FIRST_PAUSE),
+            false => self.jitter.pause(FIRST_PAUSE),
         };
         target.state = State::Due(now + pause);
     }
@@ -382,12 +387,12 @@ impl Redialer {
         let Some(target) = self.targets.get_mut(name) else {
             return;
         };
-        // A connection that the peer made meanwhile is one too.
+        // The peer has connected in the meantime.
         if target.state != State::Connecting {
             return;
         }
         target.failures += 1;
-        let given_up = target.named_by.nobody() || (target.named_by.peers_at_most() && target.failures >= PATIENCE);
+        let given_up = target.named_by.is_empty() || (target.named_by.at_most_peers() && target.failures >= PATIENCE);
         match outcome {
             Outcome::Connected => (target.state, target.failures) = (State::Connected(now), 0),
             Outcome::Failed | Outcome::Refused if given_up => {
@@ -395,14 +400,14 @@ impl Redialer {
             }
             Outcome::Failed => {
                 let doubled = FIRST_PAUSE.saturating_mul(1 << target.failures.saturating_sub(1).min(10));
-                target.state = State::Due(now + self.spread.pause(doubled.min(LONGEST_PAUSE)));
+                target.state = State::Due(now + self.jitter.pause(doubled.min(LONGEST_PAUSE)));
             }
-            Outcome::Refused => target.state = State::Due(now + REST),
+            Outcome::Refused => target.state = State::Due(now + REFUSED_PAUSE),
             Outcome::CallsItself(other) => {
                 let named_by = target.named_by;
                 self.targets.remove(name);
-                // A node that went back to its first name has none any more: two that point at each other would have us
-                // dial for ever.
+                // If the node has its first name again, its alias is removed. Two aliases that refer
+                // to each other would cause an endless series of attempts.
                 if self.aliases.remove(&other).is_none() && self.aliases.len() < beam::limits::KNOWN_NODES {
                     self.aliases.insert(name.clone(), other.clone());
                 }
@@ -415,12 +420,12 @@ impl Redialer {
     }
 }
 
-/// Numbers that differ from node to node, so that what many of them do is spread over time (SplitMix64).
+/// Random jitter, so that many nodes do not act at the same moment (SplitMix64).
 #[derive(Debug)]
-struct Spread(u64);
+struct Jitter(u64);
 
-impl Spread {
-    /// Anything from none of this time to all of it.
+impl Jitter {
+    /// Returns a random part of this time.
     fn part(&mut self, of: Duration) -> Duration {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -429,7 +434,7 @@ impl Spread {
         of * u32::from(u16::from_le_bytes([low, high])) / (1 << 16)
     }
 
-    /// Between a half of this time and all of it.
+    /// Returns 50–100 % of this time.
     fn pause(&mut self, longest: Duration) -> Duration {
         longest / 2 + self.part(longest / 2)
     }

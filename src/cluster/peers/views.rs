@@ -1,5 +1,4 @@
-//! What is shown of each node that we have met, or are to meet: put together from what the node, the attempts and the peers
-//! themselves tell. Pure.
+//! Builds the view of each node from our node's view and the record of the node. Pure.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +10,7 @@ use beam::node::view::{self as node_view, PeerReason};
 use crate::cluster::peers::records::PeerRecords;
 use crate::cluster::view::{LinkView, PeerDetails, PeerState, PeerView};
 
-/// All of them, in name order. `told` gives what a connected peer has told of itself.
+/// Returns the views of all nodes in name order.
 pub fn seen(
     node: &node_view::View,
     records: &PeerRecords,
@@ -44,15 +43,15 @@ pub fn seen(
     };
     let met = node.peers.iter().map(|(name, peer)| match &peer.state {
         node_view::PeerState::Up { published, flags, .. } => {
-            let told = records.of(name).map(|record| record.answers.clone()).unwrap_or_default();
+            let answers = records.of(name).map(|record| record.answers.clone()).unwrap_or_default();
             let link = LinkView {
                 published: *published,
                 flags: flags::names(*flags),
-                otp_release: told.otp_release,
-                tick_time: told.tick_time,
-                round_trip: told.round_trip,
+                otp_release: answers.otp_release,
+                tick_time: answers.tick_time,
+                round_trip: answers.round_trip,
             };
-            let reason = PeerReason::new("connected", "the handshake is done");
+            let reason = PeerReason::new("connected", "connected");
             view(name, PeerState::Connected, peer.since, reason, Some(link))
         }
         node_view::PeerState::Down { reason, .. } => {
@@ -61,12 +60,12 @@ pub fn seen(
     });
     let unmet = records.iter().filter(|(name, _)| !node.peers.contains_key(*name)).filter_map(|(name, record)| {
         let reason = match &record.last_failure {
-            // Another user's node is no peer of ours.
+            // The node of another user is not a peer.
             Some(failure) if failure.code == DialCode::ForeignOwner => return None,
             Some(failure) => PeerReason::new(failure.code.name(), &*failure.detail),
-            // Whose a name of this host is, is known once it was tried.
+            // The owner of a node of this host is only known after the first attempt.
             None if record.under_way.is_none() || is_here(name, None) => return None,
-            None => PeerReason::new("connecting", "it is tried for the first time"),
+            None => PeerReason::new("connecting", "first attempt to connect"),
         };
         Some(view(name, PeerState::Disconnected, record.since, reason, None))
     });
@@ -84,7 +83,7 @@ mod tests {
     use crate::cluster::view::{DialFailure, Introduction};
 
     #[test]
-    fn each_node_stands_there_once_with_all_that_is_known_of_it() {
+    fn each_known_node_has_one_view() {
         let now = SystemTime::UNIX_EPOCH;
         let later = now + Duration::from_secs(1);
         let up = node_view::PeerState::Up { creation: 1, published: true, flags: flags::ours(false), dialled: true };
@@ -124,9 +123,9 @@ mod tests {
             seen.iter().map(short).collect::<Vec<_>>(),
             [
                 ("down@h".to_owned(), PeerState::Connecting, "closed_by_peer: it left".to_owned(), 1),
-                ("far@f".to_owned(), PeerState::Connecting, "connecting: it is tried for the first time".to_owned(), 1),
+                ("far@f".to_owned(), PeerState::Connecting, "connecting: first attempt to connect".to_owned(), 1),
                 ("new@h".to_owned(), PeerState::Disconnected, "tcp_refused: nobody".to_owned(), 1),
-                ("up@h".to_owned(), PeerState::Connected, "connected: the handshake is done".to_owned(), 0),
+                ("up@h".to_owned(), PeerState::Connected, "connected: connected".to_owned(), 0),
             ]
         );
         assert_eq!(seen.iter().map(|peer| peer.since).collect::<Vec<_>>(), [later, later, now, now]);

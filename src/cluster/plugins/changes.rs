@@ -1,29 +1,29 @@
-//! Which plugins are to be compared with the registry's view: those of the events since the last time, or all of them where
-//! events were missed or nothing was compared yet. Pure.
+//! Decides which plugins to compare with the registry's view: those with events since the last
+//! comparison, or all of them if events were missed or nothing was compared yet. Pure.
 
 use std::collections::BTreeSet;
 
 use crate::plugin::PluginName;
 use crate::registry::View;
 
-/// What has changed in the registry since it was looked at.
+/// The plugins that may have changed in the registry since the last comparison.
 #[derive(Debug)]
 pub struct Changes {
-    /// Of these something was told.
+    /// The plugins with events.
     names: BTreeSet<PluginName>,
-    /// And of any others something may have happened.
+    /// Whether any other plugin may have changed too.
     all: bool,
 }
 
 impl Changes {
-    /// Before the first look.
+    /// Returns the state before the first comparison.
     #[must_use]
     pub fn new() -> Self {
         Self { names: BTreeSet::new(), all: true }
     }
 
-    /// An event of this plugin was told.
-    pub fn told(&mut self, name: PluginName) {
+    /// An event of this plugin was delivered.
+    pub fn delivered(&mut self, name: PluginName) {
         self.names.insert(name);
     }
 
@@ -32,21 +32,22 @@ impl Changes {
         self.all = true;
     }
 
-    /// The plugins to compare with this view, which need not be told of again; `ours` are those that something is kept of, and
-    /// `revision` is that of the last event that was told, or missed.
+    /// Returns the plugins to compare with this view, once. `kept` are the plugins that the caller
+    /// has state for. `revision` is that of the last event that was delivered or missed.
     pub fn take<'a>(
         &mut self,
         view: &'a View,
         revision: u64,
-        ours: impl Iterator<Item = &'a PluginName>,
+        kept: impl Iterator<Item = &'a PluginName>,
     ) -> BTreeSet<PluginName> {
         let names = std::mem::take(&mut self.names);
         if !self.all {
             return names;
         }
-        // What is not ready tells no status yet; and what was missed may be after this view, of which there is a newer one then.
+        // A view that is not ready has no status yet. A missed event may be newer than this view, and
+        // then a newer view follows.
         self.all = !view.ready || revision > view.revision;
-        ours.chain(view.plugins.keys()).cloned().collect()
+        kept.chain(view.plugins.keys()).cloned().collect()
     }
 }
 
@@ -72,7 +73,7 @@ mod tests {
         View { revision, ready, plugins: plugins.into_iter().collect(), ..View::default() }
     }
 
-    /// With something kept of a plugin that is registered no more.
+    /// Takes the changes, with state for the plugin `e-fd`, which is not registered.
     fn take(changes: &mut Changes, view: &View, revision: u64) -> Vec<String> {
         let names = changes.take(view, revision, [name("e-fd")].iter());
         names.iter().map(ToString::to_string).collect()
@@ -81,18 +82,18 @@ mod tests {
     const ALL: [&str; 3] = ["a-bd", "c-dd", "e-fd"];
 
     #[test]
-    fn after_the_first_look_only_what_was_told_of_is_looked_at() {
+    fn after_the_first_comparison_only_plugins_with_events_are_compared() {
         let mut changes = Changes::new();
         assert_eq!(take(&mut changes, &view(5, true), 5), ALL);
         assert!(take(&mut changes, &view(5, true), 5).is_empty());
-        changes.told(name("c-dd"));
-        changes.told(name("x-yd"));
+        changes.delivered(name("c-dd"));
+        changes.delivered(name("x-yd"));
         assert_eq!(take(&mut changes, &view(7, true), 7), ["c-dd", "x-yd"]);
         assert!(take(&mut changes, &view(7, true), 7).is_empty());
     }
 
     #[test]
-    fn all_are_looked_at_until_the_registry_is_ready() {
+    fn all_plugins_are_compared_until_the_registry_is_ready() {
         let mut changes = Changes::new();
         for _ in 0..2 {
             assert_eq!(take(&mut changes, &view(5, false), 5), ALL);
@@ -102,10 +103,10 @@ mod tests {
     }
 
     #[test]
-    fn all_are_looked_at_after_a_gap_until_the_view_is_behind_it() {
+    fn all_plugins_are_compared_until_the_view_includes_the_missed_events() {
         let mut changes = Changes::new();
         take(&mut changes, &view(5, true), 5);
-        changes.told(name("a-bd"));
+        changes.delivered(name("a-bd"));
         changes.missed();
         assert_eq!(take(&mut changes, &view(9, true), 12), ALL);
         assert_eq!(take(&mut changes, &view(12, true), 12), ALL);

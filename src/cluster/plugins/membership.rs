@@ -1,7 +1,8 @@
-//! From the node's view to what the registry is told: which nodes came and went, who announced which plugin. Pure.
+//! Derives reports to the registry from the node's view: which nodes connected and disconnected,
+//! and which node announced which plugin. Pure.
 //!
-//! The view is compared with the one before, so a change that was missed in between can't be lost: a connection has a
-//! number of its own, and a node that is connected by another one than before has been away.
+//! Each view is compared with the one before, and connections are numbered. So no change between
+//! two views is lost: a node whose connection has another number than before was disconnected.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,19 +12,20 @@ use beam::node::view::{Peer, PeerState, View};
 use crate::plugin::PluginName;
 use crate::registry::Membership;
 
-/// What the registry has been told so far.
+/// The reports to the registry so far.
 ///
-/// A host may have several homes, a user each: a node of a user who has a hecate-daemon of their own belongs to that one's home,
-/// and decides as little here as one on another host.
+/// A host may have several homes, one per user. A node of a user with a hecate-daemon belongs to
+/// that user's home, and is treated here like a node of another host.
 #[derive(Debug)]
 pub struct MembershipTracker {
-    /// Our own user.
+    /// The user of this daemon.
     uid: u32,
-    /// The users whose nodes of this host may announce plugins.
+    /// The users whose nodes on this host may announce plugins.
     allowed: BTreeSet<u32>,
-    /// The users of this host who have, or had, a hecate-daemon of their own.
+    /// The other users of this host who have, or had, a hecate-daemon.
     neighbours: BTreeSet<u32>,
-    /// Connected nodes, each with the number of its connection, and whether it was said to be on this host.
+    /// The connected nodes, each with the number of its connection, and whether it was reported as a
+    /// node of this host.
     up: BTreeMap<NodeName, (u64, bool)>,
     announced: BTreeSet<(PluginName, NodeName)>,
 }
@@ -36,18 +38,20 @@ impl MembershipTracker {
         Self { uid, allowed, neighbours: BTreeSet::new(), up: BTreeMap::new(), announced: BTreeSet::new() }
     }
 
-    /// A user of this host has a hecate-daemon. One who ever had is believed to have it again soon.
+    /// A user of this host has a hecate-daemon. The user stays a neighbour when the daemon ends,
+    /// because it may be restarting.
     pub fn has_daemon(&mut self, uid: u32) {
         if uid != self.uid {
             self.neighbours.insert(uid);
         }
     }
 
-    /// The users of newly connected nodes of this host of whom it is not known whether they have a hecate-daemon of their own.
+    /// Returns the users of newly connected nodes of this host of whom it is not known whether they
+    /// have a hecate-daemon.
     pub fn strangers(&self, view: &View, is_here: impl Fn(&NodeName) -> bool) -> BTreeSet<u32> {
         let new = view.peers.iter().filter(|(name, peer)| {
-            let told = self.up.get(*name).is_some_and(|(connection, _)| *connection == peer.connection);
-            peer.is_up() && !told && is_here(name)
+            let is_reported = self.up.get(*name).is_some_and(|(connection, _)| *connection == peer.connection);
+            peer.is_up() && !is_reported && is_here(name)
         });
         let owners = new.filter_map(|(_, peer)| peer.owner);
         owners.filter(|owner| self.is_stranger(*owner)).collect()
@@ -65,13 +69,14 @@ impl MembershipTracker {
         self.neighbours.contains(&uid)
     }
 
-    /// Whether a node belongs to the home of another user of this host.
+    /// Returns whether a node belongs to the home of another user of this host.
     #[must_use]
     pub fn is_neighbours(&self, peer: &Peer) -> bool {
         peer.owner.is_some_and(|owner| self.neighbours.contains(&owner))
     }
 
-    /// What is new in `view`, whose `grouped` are the hecate-daemons. `is_here` tells whether a node of this name is on this host.
+    /// Returns the changes in `view`, whose `grouped` are the hecate-daemons. `is_here` returns
+    /// whether a node with this name is on this host.
     pub fn news(&mut self, view: &View, is_here: impl Fn(&NodeName) -> bool) -> Vec<Membership> {
         let mut news = Vec::new();
         let daemons = view.grouped.iter().filter(|name| is_here(name));
@@ -80,7 +85,7 @@ impl MembershipTracker {
             view.peers.iter().filter(|(_, peer)| self.is_neighbours(peer)).map(|(name, _)| name).collect();
         let is_here = |name: &NodeName| is_here(name) && !theirs.contains(name);
         for (name, _) in self.up.extract_if(.., |name, _| !view.peers.contains_key(name)) {
-            let reason = "it has been away for so long that the reason is forgotten".to_owned();
+            let reason = "reason unknown".to_owned();
             news.push(Membership::NodeDown { node: name.clone(), reason });
         }
         for (name, peer) in &view.peers {
@@ -90,11 +95,11 @@ impl MembershipTracker {
                 PeerState::Up { .. } if before == Some(now) => {}
                 PeerState::Up { .. } => {
                     if let Some((connection, _)) = before {
-                        // What it had announced went with it: what it announces now is news, even if it is the same.
+                        // The announcements ended with the old connection, so the same ones are new.
                         self.announced.retain(|(_, node)| node != name);
                         let reason = match connection == peer.connection {
-                            true => "its node belongs to another user, who has a hecate-daemon of their own".to_owned(),
-                            false => "its node was away and came back".to_owned(),
+                            true => "it belongs to another user who has a hecate-daemon".to_owned(),
+                            false => "it disconnected and connected again".to_owned(),
                         };
                         news.push(Membership::NodeDown { node: name.clone(), reason });
                     }
@@ -111,7 +116,7 @@ impl MembershipTracker {
         let announced: BTreeSet<(PluginName, NodeName)> = view
             .announced
             .iter()
-            // A daemon's proxy stands for a plugin of its own: it is not the plugin's node.
+            // A node with a daemon's proxy is not the plugin's node.
             .filter(|(_, node)| is_here(node) && !view.grouped.contains(node))
             // Any node can choose a name of this host, but cannot forge the owner of its
             // connection.
@@ -174,36 +179,35 @@ mod tests {
     }
 
     #[test]
-    fn nodes_come_and_go_and_restarts_are_never_missed() {
-        let mut told = MembershipTracker::new(US, BTreeSet::from([US, 1001, 1002]));
-        let mut news = |peers: &[(&str, u64, bool)]| told.news(&view(peers, &[]), |_| true);
+    fn each_connection_is_reported_even_if_its_loss_was_not_seen() {
+        let mut tracker = MembershipTracker::new(US, BTreeSet::from([US, 1001, 1002]));
+        let mut news = |peers: &[(&str, u64, bool)]| tracker.news(&view(peers, &[]), |_| true);
         assert_eq!(news(&[("a@h", 1, true)]), [up("a@h")]);
         assert_eq!(news(&[("a@h", 1, true)]), []);
-        assert_eq!(news(&[("a@h", 2, true)]), [down("a@h", "its node was away and came back"), up("a@h")]);
+        assert_eq!(news(&[("a@h", 2, true)]), [down("a@h", "it disconnected and connected again"), up("a@h")]);
         assert_eq!(news(&[("a@h", 2, false)]), [down("a@h", "gone")]);
-        assert_eq!(news(&[("a@h", 2, false), ("b@h", 3, false)]), [], "b came and went unseen");
+        assert_eq!(news(&[("a@h", 2, false), ("b@h", 3, false)]), [], "b connected and disconnected between two views");
         assert_eq!(news(&[("a@h", 4, true)]), [up("a@h")]);
-        let forgotten = "it has been away for so long that the reason is forgotten";
-        assert_eq!(news(&[]), [down("a@h", forgotten)]);
+        assert_eq!(news(&[]), [down("a@h", "reason unknown")]);
         assert_eq!(news(&[]), []);
     }
 
     #[test]
-    fn a_node_that_was_away_unseen_announces_anew() {
-        let mut told = MembershipTracker::new(US, BTreeSet::from([US, 1001, 1002]));
+    fn the_announcements_of_a_new_connection_are_reported_again() {
+        let mut tracker = MembershipTracker::new(US, BTreeSet::from([US, 1001, 1002]));
         let plugin = sample::name("hecate-traderd");
         let announced = || Membership::Announced { plugin: plugin.clone(), node: "a@h".parse().unwrap() };
         let mut news =
-            |connection| told.news(&view(&[("a@h", connection, true)], &[("hecate-traderd", "a@h")]), |_| true);
+            |connection| tracker.news(&view(&[("a@h", connection, true)], &[("hecate-traderd", "a@h")]), |_| true);
         assert_eq!(news(1), [up("a@h"), announced()]);
         assert_eq!(news(1), []);
-        let back = down("a@h", "its node was away and came back");
+        let back = down("a@h", "it disconnected and connected again");
         assert_eq!(news(2), [back, up("a@h"), announced()]);
     }
 
     #[test]
-    fn a_neighbours_node_decides_nothing_here_and_never_will() {
-        let mut told = MembershipTracker::new(US, BTreeSet::from([US, 1001, 1002]));
+    fn a_neighbours_node_counts_as_a_node_of_another_host() {
+        let mut tracker = MembershipTracker::new(US, BTreeSet::from([US, 1001, 1002]));
         let mut owned = |nodes: &[(&str, u32)], daemons: &[&str]| {
             let up: Vec<(&str, u64, bool)> = nodes.iter().map(|(name, _)| (*name, 1, true)).collect();
             let mut view = view(&up, &[("hecate-marthad", "m@h"), ("hecate-friendd", "f@h")]);
@@ -211,45 +215,45 @@ mod tests {
                 view.peers.get_mut(*name).unwrap().owner = Some(*owner);
             }
             view.grouped = daemons.iter().map(|daemon| daemon.parse().unwrap()).collect();
-            told.news(&view, |_| true)
+            tracker.news(&view, |_| true)
         };
         let announced = |plugin: &str, node: &str| Membership::Announced {
             plugin: sample::name(plugin),
             node: node.parse().unwrap(),
         };
         let apart = |node: &str| Membership::NodeUp { node: node.parse().unwrap(), on_this_host: false };
-        // Of users who have no daemon all may be ours: one has registered their plugin with us, perhaps.
+        // A user without a daemon may have registered a plugin with this one.
         let both = [announced("hecate-friendd", "f@h"), announced("hecate-marthad", "m@h")];
         assert_eq!(owned(&[("f@h", 1002), ("m@h", 1001)], &[]), [&[up("f@h"), up("m@h")][..], &both].concat());
-        // One of them turns out to have one, under a name of its own; another daemon of our own user is no neighbour.
-        let why = "its node belongs to another user, who has a hecate-daemon of their own";
+        // The daemon of user 1001 appears. Another daemon of the own user is not a neighbour.
+        let why = "it belongs to another user who has a hecate-daemon";
         let nodes = [("f@h", 1002), ("hecate_1001@h", 1001), ("m@h", 1001), ("x@h", US)];
         let news = owned(&nodes, &["hecate_1001@h", "x@h"]);
         assert_eq!(news, [apart("hecate_1001@h"), down("m@h", why), apart("m@h"), up("x@h")]);
-        // And while that one is being restarted, its nodes don't become ours.
-        assert_eq!(owned(&[("f@h", 1002), ("m@h", 1001)], &[]).len(), 2, "both daemons are gone, and no more is news");
+        // While that daemon restarts, the nodes of its user stay apart.
+        assert_eq!(owned(&[("f@h", 1002), ("m@h", 1001)], &[]).len(), 2, "only the two daemons are gone");
     }
 
     #[test]
-    fn who_is_new_is_asked_after_once() {
-        let mut told = MembershipTracker::new(US, BTreeSet::from([US, 1001, 1002]));
+    fn the_owner_of_each_new_connection_is_looked_up_once() {
+        let mut tracker = MembershipTracker::new(US, BTreeSet::from([US, 1001, 1002]));
         let mut view = view(&[("m@h", 1, true), ("n@h", 2, true), ("o@h", 3, false), ("ours@h", 4, true)], &[]);
         for (name, owner) in [("m@h", 1001), ("n@h", 1002), ("o@h", 1003), ("ours@h", US)] {
             view.peers.get_mut(name).unwrap().owner = Some(owner);
         }
-        assert_eq!(told.strangers(&view, |name| name != "n@h"), BTreeSet::from([1001]));
-        assert_eq!(told.strangers(&view, |_| true), BTreeSet::from([1001, 1002]));
-        told.has_daemon(1001);
+        assert_eq!(tracker.strangers(&view, |name| name != "n@h"), BTreeSet::from([1001]));
+        assert_eq!(tracker.strangers(&view, |_| true), BTreeSet::from([1001, 1002]));
+        tracker.has_daemon(1001);
         let apart = Membership::NodeUp { node: "m@h".parse().unwrap(), on_this_host: false };
-        assert_eq!(told.news(&view, |_| true), [apart, up("n@h"), up("ours@h")]);
-        assert_eq!(told.strangers(&view, |_| true), BTreeSet::new());
+        assert_eq!(tracker.news(&view, |_| true), [apart, up("n@h"), up("ours@h")]);
+        assert_eq!(tracker.strangers(&view, |_| true), BTreeSet::new());
         view.peers.get_mut("n@h").unwrap().connection = 9;
-        assert_eq!(told.strangers(&view, |_| true), BTreeSet::from([1002]));
+        assert_eq!(tracker.strangers(&view, |_| true), BTreeSet::from([1002]));
     }
 
     #[test]
     fn only_nodes_of_allowed_users_on_this_host_announce() {
-        let mut told = MembershipTracker::new(US, BTreeSet::from([US, 1001]));
+        let mut tracker = MembershipTracker::new(US, BTreeSet::from([US, 1001]));
         let announced = [("hecate-traderd", "a@h"), ("hecate-traderd", "b@h"), ("hecate-traderd", "c@h")];
         let mut view = view(&[("a@h", 1, true), ("b@h", 2, true), ("c@h", 3, true)], &announced);
         // The first uses a name of this host but connects from another, or its owner is unknown.
@@ -257,22 +261,22 @@ mod tests {
             view.peers.get_mut(name).unwrap().owner = owner;
         }
         let plugin = sample::name("hecate-traderd");
-        let heard = Membership::Announced { plugin, node: "b@h".parse().unwrap() };
-        assert_eq!(told.news(&view, |_| true), [up("a@h"), up("b@h"), up("c@h"), heard]);
+        let announced = Membership::Announced { plugin, node: "b@h".parse().unwrap() };
+        assert_eq!(tracker.news(&view, |_| true), [up("a@h"), up("b@h"), up("c@h"), announced]);
     }
 
     #[test]
-    fn only_valid_names_of_this_host_are_announced() {
-        let mut told = MembershipTracker::new(US, BTreeSet::from([US, 1001, 1002]));
+    fn only_valid_plugin_names_of_nodes_on_this_host_are_reported() {
+        let mut tracker = MembershipTracker::new(US, BTreeSet::from([US, 1001, 1002]));
         let announced = [("hecate-traderd", "a@h"), ("hecate-marthad", "b@elsewhere"), ("nonsense", "a@h")];
         let plugin = sample::name("hecate-traderd");
         let here = |node: &NodeName| node.ends_with("@h");
         let expected = Membership::Announced { plugin: plugin.clone(), node: "a@h".parse().unwrap() };
         let peers = [("a@h", 1, true), ("b@elsewhere", 2, true)];
         let elsewhere = Membership::NodeUp { node: "b@elsewhere".parse().unwrap(), on_this_host: false };
-        assert_eq!(told.news(&view(&peers, &announced), here), [up("a@h"), elsewhere, expected]);
+        assert_eq!(tracker.news(&view(&peers, &announced), here), [up("a@h"), elsewhere, expected]);
         let mut of_a_daemon = view(&peers, &announced);
         of_a_daemon.grouped.insert("a@h".parse().unwrap());
-        assert_eq!(told.news(&of_a_daemon, here), [Membership::Withdrawn { plugin, node: "a@h".parse().unwrap() }]);
+        assert_eq!(tracker.news(&of_a_daemon, here), [Membership::Withdrawn { plugin, node: "a@h".parse().unwrap() }]);
     }
 }

@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn only_changed_nodes_are_examined() {
+    fn only_nodes_that_may_have_changed_are_examined() {
         let mut nodes = PluginNodes::default();
         let failed = record(Some((DialCode::CookieMismatch, NOW)));
         let looks = RefCell::new(Vec::new());
@@ -192,7 +192,7 @@ mod tests {
         assert_eq!(nodes.update(look), first);
         nodes.touch("a@h".parse().unwrap());
         nodes.touch("stranger@h".parse().unwrap());
-        assert_eq!(nodes.update(look), first, "what is the same is no change");
+        assert_eq!(nodes.update(look), first, "the same state is not a change");
         assert_eq!(looks.take(), ["a@h"]);
         nodes.add("b@h".parse().unwrap(), plugin("hecate-cd"));
         nodes.remove("a@h".parse().unwrap(), &plugin("hecate-ad"));

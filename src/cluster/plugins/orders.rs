@@ -1,5 +1,5 @@
-//! What peers ask of us that takes longer than the node's task may wait: done one after the other, in the order in which it
-//! was asked.
+//! Executes the requests of peers that take longer than the node's task may wait: one at a time, in
+//! the order in which they arrived.
 
 use std::sync::Arc;
 
@@ -18,14 +18,14 @@ use crate::log::limit;
 use crate::plugin::{Plugin, PluginName, Registration};
 use crate::registry::{self, Refusal};
 
-/// One of them, with the call that it answers.
+/// A request, with the call to answer.
 #[derive(Debug)]
 pub enum Order {
     /// Register a plugin.
     Register(CallId, Registration),
     /// Deregister a plugin.
     Deregister(CallId, PluginName),
-    /// Make what is missing of our own namespace.
+    /// Create the missing directories of our own namespace.
     EnsureLayout(CallId),
 }
 
@@ -35,10 +35,10 @@ pub fn queue() -> (mpsc::Sender<Order>, mpsc::Receiver<Order>) {
     mpsc::channel(limits::ORDERS)
 }
 
-/// Carries out what comes until the node stops.
+/// Executes orders until the node stops.
 ///
 /// # Errors
-/// It has.
+/// The node has stopped.
 pub async fn run(
     mut orders: mpsc::Receiver<Order>,
     registry: registry::Handle,
@@ -52,7 +52,7 @@ pub async fn run(
     };
     while let Some(order) = orders.recv().await {
         let (call, answer) = match order {
-            // Nobody is known by uid here: the namespace is ours, as of all that we make by ourselves.
+            // A peer has no uid, so the new directories belong to our own user.
             Order::Register(call, registration) => (call, plugin(registry.register(registration, None).await)),
             Order::Deregister(call, name) => (call, plugin(registry.deregister(name).await)),
             Order::EnsureLayout(call) => {
@@ -73,7 +73,7 @@ pub async fn run(
     Ok(())
 }
 
-/// What a call gets for its answer while the queue of orders is full.
-pub(super) fn too_much() -> Term {
-    error("system_limit", "too much is asked of this daemon at once: try again")
+/// Returns the answer to a call while the queue of orders is full.
+pub(super) fn queue_is_full() -> Term {
+    error("system_limit", "too many requests wait in this daemon; try again")
 }

@@ -1,4 +1,5 @@
-//! The process that stands for one running plugin in pg: answers `info`, forwards nothing.
+//! The process that represents a running plugin in `pg`. It answers `info` and forwards no message
+//! to the plugin.
 
 use std::sync::Arc;
 
@@ -12,37 +13,38 @@ use crate::layout::Home;
 use crate::plugin::{Event, EventKind, Plugin, PluginName};
 use crate::registry::View;
 
-/// What Erlang nodes see of a plugin is made from this.
+/// The sources of what Erlang nodes see of a plugin.
 #[derive(Debug, Clone)]
 pub struct Registered {
-    /// The registry as it is.
+    /// The present view of the registry.
     pub view: watch::Receiver<Arc<View>>,
     /// The cluster as our node sees it.
     pub cluster: watch::Receiver<Arc<ClusterView>>,
-    /// Where namespaces are.
+    /// The directory of the namespaces.
     pub home: Home,
     /// The host part of our node name.
     pub host: Arc<str>,
 }
 
 impl Registered {
-    /// The map that `gen_server:call(Member, info)` gives: text as binaries, what is unset as `undefined`, `status`,
-    /// `reason_code` and `node` as atoms, times in milliseconds since 1970. Only a plugin that has a node has the key
-    /// `node_state`, and only with a failure `node_failure`.
+    /// Returns the map that answers `gen_server:call(Member, info)`. Texts are binaries; `status`,
+    /// `reason_code` and `node` are atoms; a field without a value is `undefined`; times are
+    /// milliseconds since 1970. Only a plugin with a node has the key `node_state`, and
+    /// `node_failure` is only there after a failure.
     #[must_use]
     pub fn info(&self, plugin: &Plugin) -> Term {
         map(self.fields(plugin).into_iter().chain(self.node_state(plugin)))
     }
 
-    /// All that is registered, as it was at one revision: what an event of a later one changes.
+    /// Returns all registered plugins at one revision. Events with later revisions change it.
     #[must_use]
     pub fn snapshot(&self, view: &View) -> Term {
         let plugins = view.plugins.values().map(|plugin| self.info(plugin)).collect();
         map([("revision", integer(view.revision)), ("plugins", Term::List(plugins))])
     }
 
-    /// The map that goes with an event to the group of its name: that of [`Self::info`], and the event's own `revision` and
-    /// `at`.
+    /// Returns the map in the message to the group of an event: that of [`Self::info`], with the
+    /// event's `revision` and `at`.
     #[must_use]
     pub fn event(&self, event: &Event) -> Term {
         let own = [("revision", integer(event.revision)), ("at", milliseconds(event.at))];
@@ -92,18 +94,18 @@ impl Registered {
 pub struct Proxy {
     plugin: PluginName,
     registered: Registered,
-    /// Our own name, told to whoever takes the proxy for the plugin itself.
+    /// The name of our node, which is in the answer to requests that are meant for the plugin.
     node: Atom,
 }
 
 impl Proxy {
-    /// The proxy of `plugin` on our node `node`.
+    /// Returns the proxy of `plugin` on our node `node`.
     #[must_use]
     pub fn new(plugin: PluginName, registered: Registered, node: Atom) -> Self {
         Self { plugin, registered, node }
     }
 
-    /// The groups that a running plugin's proxy is in.
+    /// Returns the groups of a plugin's proxy.
     #[must_use]
     pub fn groups(plugin: &PluginName) -> Vec<Term> {
         vec![Term::atom("hecate_plugins"), Term::tuple([Term::atom("hecate_plugin"), Term::binary(plugin.as_str())])]

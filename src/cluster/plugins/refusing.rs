@@ -92,10 +92,10 @@ impl Refusing {
                 Some(known) if known.refusal.port == refusal.port => known.is_neighbours,
                 _ => neighbours.contains(name),
             };
-            let told = before.filter(|known| !known.is_neighbours).map(|known| known.refusal.code);
+            let reported = before.filter(|known| !known.is_neighbours).map(|known| known.refusal.code);
             if is_neighbours {
-                news.extend(told.map(|_| ended(name)));
-            } else if told != Some(refusal.code) {
+                news.extend(reported.map(|_| ended(name)));
+            } else if reported != Some(refusal.code) {
                 news.push(Membership::NodeRefused { node: name.clone(), code: refusal.code.name() });
             }
             self.0.insert(name.clone(), Known { refusal, is_neighbours, missing_since: None });

@@ -1,5 +1,5 @@
-//! The process registered as `hecate_plugins`, by which Erlang nodes ask what is registered on this host, and register and
-//! deregister as they could by HTTP. It is our member of the group `hecate_daemons`.
+//! The process registered as `hecate_plugins`. Erlang nodes call it to list, register and deregister
+//! plugins, as they could over HTTP. It is our member of the group `hecate_daemons`.
 
 use beam::connect::dial::Dialer;
 use beam::etf::{Atoms, Raw, Term};
@@ -7,7 +7,7 @@ use beam::name::NodeName;
 use beam::node::{Answer, Behaviour, Caller};
 use tokio::sync::mpsc;
 
-use crate::cluster::plugins::orders::{Order, too_much};
+use crate::cluster::plugins::orders::{Order, queue_is_full};
 use crate::cluster::plugins::proxy::Registered;
 use crate::cluster::terms::{error, ok, text};
 use crate::plugin::{Field, FieldValue, PluginName, RegistrationRequest};
@@ -15,11 +15,15 @@ use crate::registry::Refusal;
 
 /// The registered name.
 pub const NAME: &str = "hecate_plugins";
-/// The group that it is in.
+/// Its group.
 pub const GROUP: &str = "hecate_daemons";
 
-/// Answers `list` with `{ok, [Info]}`; `snapshot` with `{ok, #{revision => Revision, plugins => [Info]}}`, for who follows the events; `{info, Name}`, `{register, Map}` and `{deregister, Name}` with `{ok, Info}` of that plugin;
-/// or with `{error, {Code, Detail}}`, where the codes are those of HTTP.
+/// The process. Its calls and their answers:
+///
+/// - `list`: `{ok, [Info]}`
+/// - `snapshot`: `{ok, #{revision => Revision, plugins => [Info]}}`, for followers of the events
+/// - `{info, Name}`, `{register, Map}`, `{deregister, Name}`: `{ok, Info}` of that plugin
+/// - any of them if it fails: `{error, {Code, Detail}}`, with the codes of the HTTP API
 #[derive(Debug)]
 pub struct PluginsServer {
     registered: Registered,
@@ -28,7 +32,8 @@ pub struct PluginsServer {
 }
 
 impl PluginsServer {
-    /// A server of what is registered. What takes time goes to `orders`; `dialling` knows which nodes are on this host.
+    /// Returns the server of the plugins in `registered`. It sends requests that take time to
+    /// `orders`. `dialer` decides which nodes are on this host.
     #[must_use]
     pub fn new(registered: Registered, orders: mpsc::Sender<Order>, dialer: Dialer) -> Self {
         Self { registered, orders, dialer }
@@ -42,8 +47,8 @@ impl PluginsServer {
     fn snapshot(&self) -> Term {
         let view = self.registered.view.borrow();
         if !view.ready {
-            // "None is believed by memory alone": not by others either.
-            return error("starting", "this daemon does not know yet which plugins live: ask again");
+            // Stored statuses are not reliable until each plugin has been checked.
+            return error("starting", "the daemon is starting and has not checked its plugins yet; try again");
         }
         ok(self.registered.snapshot(&view))
     }
@@ -64,7 +69,7 @@ impl PluginsServer {
 
     fn register(&self, request: &Term, caller: &Caller) -> Answer {
         let Term::Map(map) = request else {
-            let example = "{register, Map} takes a map, such as #{name => <<\"hecate-traderd\">>}";
+            let example = "{register, Map} needs a map, such as #{name => <<\"hecate-traderd\">>}";
             return Answer::Now(error("not_an_object", example));
         };
         let given = |key| map.get_atom(key).map_or(FieldValue::Absent, text);
@@ -76,7 +81,7 @@ impl PluginsServer {
         };
         match request.check() {
             Ok(mut registration) => {
-                // "`node` is the caller's if it is on this host."
+                // Without `node`, the plugin's node is the caller's, if that is on this host.
                 if registration.node == Field::Absent
                     && let Ok(node) = NodeName::parse(caller.node.as_str())
                     && self.dialer.is_here(&node)
@@ -99,7 +104,7 @@ impl PluginsServer {
     fn order(&self, order: Order) -> Answer {
         match self.orders.try_send(order) {
             Ok(()) => Answer::Later,
-            Err(_) => Answer::Now(too_much()),
+            Err(_) => Answer::Now(queue_is_full()),
         }
     }
 }
@@ -122,7 +127,7 @@ impl Behaviour for PluginsServer {
             ("register", Some(map)) => self.register(map, caller),
             ("deregister", Some(name)) => self.deregister(name, caller),
             _ => {
-                let detail = "ask for list, snapshot, {info, Name}, {register, Map} or {deregister, Name}";
+                let detail = "unknown request; use list, snapshot, {info, Name}, {register, Map} or {deregister, Name}";
                 Answer::Now(error("bad_request", detail))
             }
         }
@@ -191,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn a_registration_is_ordered_with_the_callers_node_if_that_is_here() {
+    fn a_registration_gets_the_callers_node_if_that_is_on_this_host() {
         let (mut server, mut ordered) = server();
         let mut register = |node, map: &Term| {
             assert_eq!(call(&mut server, node, &pair("register", map.clone())), Answer::Later);
@@ -216,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_refused_by_the_codes_of_http() {
+    fn errors_have_the_codes_of_the_http_api() {
         let (mut server, _ordered) = server();
         for (request, code) in [
             (pair("register", Term::Int(1)), "not_an_object"),
@@ -230,7 +235,7 @@ mod tests {
             (pair("deregister", Term::Int(1)), "field_type"),
             (pair("info", Term::atom("a-bd")), "not_found"),
             (pair("purge", Term::atom("a-bd")), "bad_request"),
-            // The registry has not judged yet.
+            // The registry has not checked the plugins yet.
             (Term::atom("snapshot"), "starting"),
             (Term::Int(1), "bad_request"),
         ] {
@@ -262,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_queue_is_told() {
+    fn a_full_queue_refuses_new_calls() {
         let (mut server, _ordered) = server();
         let deregister = pair("deregister", Term::atom("a-bd"));
         for _ in 0..limits::ORDERS {

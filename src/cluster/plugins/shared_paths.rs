@@ -1,15 +1,15 @@
-//! The functions of the module `shared_paths`, by which Erlang programs ask where this daemon keeps what: the only ones
-//! that peers can call on our node, apart from those that describe the node
-//! (`node::services::functions`). Paths are of our own namespace, as the convention requires.
+//! The functions of the module `shared_paths`, which return the paths of this daemon's directories.
+//! Besides those that describe the node (`node::services::functions`), they are the only functions
+//! that peers can call on our node. The paths are those of our own namespace.
 
 use beam::etf::{Atom, Term};
 use beam::node::{Answer, BadArg, Caller, Functions};
 use tokio::sync::mpsc;
 
-use crate::cluster::plugins::orders::{Order, too_much};
+use crate::cluster::plugins::orders::{Order, queue_is_full};
 use crate::layout::Namespace;
 
-/// The module.
+/// The module `shared_paths`.
 #[derive(Debug)]
 pub struct SharedPaths {
     own: Namespace,
@@ -17,7 +17,7 @@ pub struct SharedPaths {
 }
 
 impl SharedPaths {
-    /// Of our own namespace. Directories are made by `orders`.
+    /// Returns the module for our own namespace. `orders` creates directories.
     #[must_use]
     pub fn new(own: Namespace, orders: mpsc::Sender<Order>) -> Self {
         Self { own, orders }
@@ -46,15 +46,16 @@ impl Functions for SharedPaths {
             ("run_path", [name]) => below(&self.own.run(), name),
             ("ensure_layout", []) => Ok(match self.orders.try_send(Order::EnsureLayout(caller.call)) {
                 Ok(()) => Answer::Later,
-                Err(_) => Answer::Now(too_much()),
+                Err(_) => Answer::Now(queue_is_full()),
             }),
             _ => return None,
         })
     }
 }
 
-/// `filename:join(Directory, Name)` for a directory that is absolute: a name that is absolute stands for itself, slashes
-/// stand alone and not at the end, and a name that is a binary makes the path one (`filename.erl` of OTP's stdlib).
+/// Does what `filename:join(Directory, Name)` does with an absolute directory. An absolute name
+/// replaces the directory. Repeated slashes become one, and a slash at the end is removed. The path
+/// is a binary if the name is one (`filename.erl` of OTP's stdlib).
 fn join(directory: &str, name: &Term) -> Result<Term, BadArg> {
     let binary = matches!(name, Term::Binary(_));
     let mut text = String::new();
@@ -74,7 +75,8 @@ fn join(directory: &str, name: &Term) -> Result<Term, BadArg> {
     Ok(if binary { Term::binary(path) } else { Term::string(&path) })
 }
 
-/// `filename:flatten/1`: an atom, or a deep list of characters and atoms. As deep as a term can be.
+/// Appends an atom, or a nested list of characters and atoms, as `filename:flatten/1` does. The
+/// decoder bounds the depth of a term.
 fn flatten(name: &Term, text: &mut String) -> Result<(), BadArg> {
     match name {
         Term::Atom(atom) => text.push_str(atom.as_str()),

@@ -1,4 +1,4 @@
-//! Publishes the cluster's view, made of what the machine, the finder and the node know. Decides nothing.
+//! Publishes the cluster's view, which combines the states of the machine, the finder and the node.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::cluster::plugins::nodes::Evidence;
 use crate::cluster::view::{ClusterView, ScopeView};
 
 impl Cluster {
-    /// Publishes the view, if something has changed that it shows.
+    /// Publishes the view if it has changed.
     pub(super) fn publish(&mut self) {
         if !self.machine.is_stale() {
             return;

@@ -1,4 +1,5 @@
-//! Reports to the registry which nodes refuse to connect, and finds to whose home a node belongs.
+//! Reports to the registry which nodes refuse to connect, and finds out to which user's home a node
+//! belongs.
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};

@@ -16,9 +16,9 @@ use crate::log::limit;
 pub(super) struct DnsQuery {
     host: String,
     strategy: Dns,
-    /// When it is to be resolved next; none while it is being resolved.
+    /// When to resolve it next; none while it is being resolved.
     due: Option<Instant>,
-    /// Whether the last attempt had no answer.
+    /// Whether the last attempt failed.
     failed: bool,
 }
 
@@ -47,7 +47,7 @@ impl DnsQuery {
                 if std::mem::take(&mut self.failed) {
                     limited!(limit::DIALS, info, host, "the DNS name of the cluster has addresses again");
                 }
-                // At our own addresses nodes are found by EPMD, under the names that they have.
+                // The nodes at our own addresses are found in EPMD, with their real names.
                 let others = addresses.into_iter().filter(|address| !is_ours(*address));
                 RedialInput::Dns(self.strategy.found(now, others))
             }
@@ -57,7 +57,8 @@ impl DnsQuery {
                         limit::DIALS,
                         warn,
                         host,
-                        "the DNS name of the cluster has no address: {e}; asked for again all the time"
+                        "the DNS name of the cluster has no address: {e}; retrying every {} s",
+                        limits::DNS_POLL.as_secs()
                     );
                 }
                 match self.strategy.has_nothing(now) {
@@ -68,14 +69,15 @@ impl DnsQuery {
         }
     }
 
-    /// Plans the next attempt, if none is planned: in a while, and not when all other daemons do it.
+    /// Plans the next attempt, if none is planned. Its time is random, so that not all daemons ask at
+    /// once.
     pub(super) fn ask_again(&mut self, now: Instant) {
         let later = limits::DNS_POLL / 4 * (getrandom::u32().unwrap_or_default() % 256) / 256;
         self.due.get_or_insert(now + limits::DNS_POLL + later);
     }
 }
 
-/// Whether this is an address of this host: of others the system gives no socket.
+/// Returns whether this is an address of this host. The system binds no socket to other addresses.
 fn is_ours(address: IpAddr) -> bool {
     UdpSocket::bind((address, 0)).is_ok()
 }

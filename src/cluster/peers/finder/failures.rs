@@ -1,4 +1,4 @@
-//! Failed attempts to connect: what is kept of one, and what is logged.
+//! Records and logs failed attempts to connect.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -12,7 +12,8 @@ use tracing::debug;
 use crate::cluster::view::DialFailure;
 use crate::log::limit;
 
-/// How an attempt failed, if it did. Of two that meet, the peer's goes on: ours was one too many, and no failure.
+/// Returns the failure of an attempt, if it failed. If both nodes dial at once, the peer's attempt
+/// continues, and ours has not failed.
 pub(super) fn failure(result: &Result<Result<(), Arc<DialError>>, Stopped>) -> Option<DialFailure> {
     let Ok(Err(error)) = result else { return None };
     (error.code() != DialCode::Simultaneous).then(|| DialFailure {
@@ -22,29 +23,29 @@ pub(super) fn failure(result: &Result<Result<(), Arc<DialError>>, Stopped>) -> O
     })
 }
 
-/// Logs why an attempt failed. `is_repeated`: the attempt before failed too. Of several failures in
-/// a row, only the first is worth a line.
+/// Logs why an attempt failed. `is_repeated` means that the attempt before failed too: of several
+/// failures in a row, only the first has a line at `info`.
 pub(super) fn log(name: &NodeName, error: &DialError, is_repeated: bool) {
     let code = error.code().name();
     match error.code() {
-        // Another user's node: nothing is wrong, and nothing is to be done.
+        // Nodes of other users are not an error.
         DialCode::ForeignOwner => debug!(peer = %name, code, "not connected: {error}"),
         DialCode::ShortnameLongnameMix => {
-            limited!(limit::DIALS, warn, peer = %name, code, "not connected: {error}: give it, or us by HECATE_HOSTNAME, a name of the other kind");
+            limited!(limit::DIALS, warn, peer = %name, code, "not connected: {error}; change the kind of name of that node, or of this daemon with HECATE_HOSTNAME");
         }
         refusal if refusal.is_refused_by_node() => {
-            limited!(limit::DIALS, warn, peer = %name, code, "not connected: {error}; tried again when it is started anew, or in 5 minutes");
+            limited!(limit::DIALS, warn, peer = %name, code, "not connected: {error}; retrying after 5 min, or when the node registers with EPMD again");
         }
-        // An attack or, once in millions of handshakes, a coincidence: then the next attempt
-        // connects.
+        // An attack or, once in millions of handshakes, a coincidence, after which the next attempt
+        // succeeds.
         DialCode::ChallengeReflected => {
-            limited!(limit::DIALS, warn, peer = %name, code, "not connected: {error}: it may be an attempt to connect without the cookie");
+            limited!(limit::DIALS, warn, peer = %name, code, "not connected: {error}; that program may be trying to connect without the cookie");
         }
-        // Of two attempts that meet, the peer's goes on: in a moment there is a connection.
+        // The peer's own attempt continues instead.
         DialCode::Simultaneous => debug!(peer = %name, code, "not connected: {error}"),
         _ if is_repeated => debug!(peer = %name, code, "not connected: {error}"),
         _ => {
-            limited!(limit::DIALS, info, peer = %name, code, "not connected: {error}; tried again from time to time");
+            limited!(limit::DIALS, info, peer = %name, code, "not connected: {error}; retrying with growing pauses");
         }
     }
 }
@@ -56,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_two_attempts_that_meet_none_has_failed() {
+    fn a_simultaneous_attempt_has_not_failed() {
         let failed =
             |error: HandshakeError| failure(&Ok(Err(Arc::new(DialError::Setup(error.into()))))).map(|f| f.code);
         assert_eq!(failed(HandshakeError::Simultaneous), None);

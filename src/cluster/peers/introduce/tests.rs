@@ -1,6 +1,6 @@
 use super::*;
 
-/// A bench with the introducer, the present connection of each peer, and what was asked last.
+/// An introducer with the present connection of each peer, and the number of the last question.
 struct Bench {
     introducer: Introducer,
     now: Instant,
@@ -39,7 +39,7 @@ impl Bench {
     fn look(&mut self) -> Vec<String> {
         let (published, daemons) = (self.published.clone(), BTreeSet::new());
         let asks = self.run(IntroducerInput::Peers { published, daemons });
-        asks.into_iter().map(asks_whom).collect()
+        asks.into_iter().map(asked_peer).collect()
     }
 
     /// Connects these peers, or reconnects them; their `global` has greeted ours. Returns the
@@ -59,7 +59,7 @@ impl Bench {
         self.look()
     }
 
-    /// Connects these peers, each with what its `pg` speaks, if that is known. Returns those that
+    /// Connects these peers, each with the protocol of its `pg`, if that is known. Returns those that
     /// must be kept apart.
     fn connect_with_pg(&mut self, peers: &[(&str, Option<PgProtocol>)]) -> Vec<IntroducerEffect> {
         for (peer, pg) in peers {
@@ -88,7 +88,7 @@ impl Bench {
 
     fn pass(&mut self, time: Duration) -> Vec<String> {
         self.now += time;
-        self.run(IntroducerInput::Tick).into_iter().map(asks_whom).collect()
+        self.run(IntroducerInput::Tick).into_iter().map(asked_peer).collect()
     }
 }
 
@@ -100,7 +100,7 @@ fn names(names: &[&str]) -> BTreeSet<NodeName> {
     names.iter().map(|text| name(text)).collect()
 }
 
-fn asks_whom(effect: IntroducerEffect) -> String {
+fn asked_peer(effect: IntroducerEffect) -> String {
     match effect {
         IntroducerEffect::AskNodes { of, .. } => of.to_string(),
         other @ (IntroducerEffect::Connect { .. } | IntroducerEffect::KeepApart { .. }) => panic!("{other:?}"),
@@ -128,7 +128,7 @@ fn a_newcomer_is_asked_and_introduced_to_those_it_does_not_know() {
 }
 
 #[test]
-fn one_of_two_is_asked_and_the_other_next_time_soon_and_then_less_often() {
+fn the_two_peers_of_a_pair_are_asked_in_turn_with_growing_pauses() {
     let mut bench = Bench::new();
     bench.connect(&["a@h", "b@h"]);
     assert_eq!(bench.answer("a@h", &[]), [connect("a@h", "b@h")]);
@@ -154,7 +154,7 @@ fn a_pair_that_disconnects_is_introduced_again_only_after_one_of_them_reconnects
         assert_eq!(bench.answer("a@h", &[]), []);
         assert_eq!(bench.answer("b@h", &["c@h"]), []);
     }
-    // A peer that reconnects between two looks is new.
+    // A peer that reconnects between two inputs is new.
     assert_eq!(bench.connect(&["b@h"]), ["b@h"]);
     assert_eq!(bench.answer("b@h", &["c@h"]), [connect("b@h", "a@h")]);
     assert_eq!(bench.answer("a@h", &[]), [], "neither the pair of a and c, nor a and b so soon");
@@ -180,7 +180,7 @@ fn a_pair_that_never_connected_is_introduced_from_the_beginning_when_one_arrives
 #[test]
 fn a_node_whose_global_has_not_greeted_ours_is_introduced_when_it_does() {
     let mut bench = Bench::meshed(&["a@h", "b@h"]);
-    assert_eq!(bench.connect_as(&["lone@h"], false), ["lone@h"], "it may know nodes that we don't");
+    assert_eq!(bench.connect_as(&["lone@h"], false), ["lone@h"], "it may know nodes that we do not know");
     for _ in 0..3 {
         assert_eq!(bench.answer("lone@h", &[]), []);
         assert_eq!(bench.answer("a@h", &["b@h"]), []);
@@ -238,9 +238,10 @@ fn each_node_is_looked_after_by_the_last_daemon_before_it() {
         let others = |from: &[&'static str]| from.iter().copied().filter(|name| *name != us).collect::<Vec<_>>();
         let mut bench = Bench { introducer: Introducer::new(us.parse().unwrap()), ..Bench::new() };
         let out = bench.run(with_daemons(&others(&all), &others(&daemons)));
-        let asks = |out: Vec<IntroducerEffect>| -> Vec<String> { out.into_iter().map(asks_whom).collect() };
+        let asks = |out: Vec<IntroducerEffect>| -> Vec<String> { out.into_iter().map(asked_peer).collect() };
         let first = asks(out);
-        // In one round of as many as there are daemons all are asked, in the others the same as at first.
+        // Of as many rounds as there are daemons, one asks all peers, and the others ask the same as
+        // the first.
         let rounds: Vec<_> = (0..daemons.len()).map(|_| bench.pass(ROUND)).collect();
         assert_eq!(rounds.iter().filter(|round| **round == first).count(), daemons.len() - 1);
         assert_eq!(rounds.iter().map(Vec::len).max(), Some(all.len() - 1));
@@ -251,7 +252,7 @@ fn each_node_is_looked_after_by_the_last_daemon_before_it() {
         vec!["hecate@d", "hecate_1@b", "hecate_1@c"],
         vec!["a@a", "hecate@a", "hecate_0@d", "z@d"],
     ];
-    assert_eq!(asked, expected, "everyone by one, and \"a@a\" comes before the first daemon");
+    assert_eq!(asked, expected, "each by one daemon; \"a@a\" is before the first daemon");
 }
 
 #[test]
@@ -263,7 +264,7 @@ fn a_daemon_is_introduced_but_not_asked_to_connect() {
     for (_, peer) in published.iter_mut().filter(|(name, _)| name.starts_with("hecate")) {
         peer.introducible = false;
     }
-    let out: Vec<String> = bench.run(peers).into_iter().map(asks_whom).collect();
+    let out: Vec<String> = bench.run(peers).into_iter().map(asked_peer).collect();
     assert_eq!(out, ["a@i", "hecate@i"]);
     for _ in 0..2 {
         assert_eq!(bench.answer("hecate@i", &["us@h"]), [connect("a@i", "hecate@i")]);
@@ -283,7 +284,7 @@ fn a_peer_is_introduced_once_its_release_is_known() {
 }
 
 #[test]
-fn old_and_new_nodes_are_kept_apart_and_the_administrator_is_told_once() {
+fn old_and_new_nodes_are_kept_apart_and_this_is_logged_once() {
     let mut bench = Bench::new();
     let peers = [
         ("old1@h", PgProtocol::Old),
@@ -351,7 +352,7 @@ fn unknown_contacts_delay_a_node_that_could_join_either_side_only_for_a_while() 
 }
 
 #[test]
-fn an_answer_over_an_earlier_connection_says_nothing_about_contacts() {
+fn an_answer_over_an_earlier_connection_does_not_set_contacts() {
     let mut bench = Bench::new();
     bench.connect_with_pg(&[("old@h", Some(PgProtocol::Old)), ("new@h", Some(PgProtocol::New))]);
     let asked = bench.asked;

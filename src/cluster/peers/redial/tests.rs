@@ -66,7 +66,7 @@ fn a_name_in_epmd_is_dialled_once_and_again_when_it_fails() {
 }
 
 #[test]
-fn pauses_have_a_longest() {
+fn no_pause_exceeds_the_longest() {
     let mut bench = Bench::new();
     bench.epmd(&[("a@h", 1)]);
     for _ in 0..50 {
@@ -76,7 +76,7 @@ fn pauses_have_a_longest() {
 }
 
 #[test]
-fn a_lost_connection_is_made_again() {
+fn a_lost_node_is_dialled_again() {
     let mut bench = Bench::new();
     bench.epmd(&[("a@h", 1)]);
     bench.ended("a@h", Outcome::Connected);
@@ -92,7 +92,7 @@ fn a_node_that_closes_its_connection_and_still_runs_is_dialled_less_often() {
     let close = |bench: &mut Bench| {
         bench.ended("a@h", Outcome::Connected);
         bench.run(RedialInput::Down { name: "a@h".parse().unwrap(), left: true });
-        // The same news from the view does not begin another pause.
+        // The same loss in the view does not begin another pause.
         bench.run(RedialInput::Absent(vec![("a@h".parse().unwrap(), true)]));
         bench.epmd(&[("a@h", 1)]);
     };
@@ -120,7 +120,7 @@ fn a_node_that_closes_its_connection_and_still_runs_is_dialled_less_often() {
 }
 
 #[test]
-fn a_node_that_closed_its_connection_is_dialled_at_once_in_its_next_life() {
+fn a_node_that_closed_its_connection_is_dialled_at_once_after_its_restart() {
     let mut bench = Bench::new();
     bench.epmd(&[("a@h", 1)]);
     bench.ended("a@h", Outcome::Connected);
@@ -133,7 +133,7 @@ fn a_node_that_closed_its_connection_is_dialled_at_once_in_its_next_life() {
 }
 
 #[test]
-fn a_connection_that_ended_unseen_is_made_again() {
+fn a_node_that_was_lost_between_two_views_is_dialled_again() {
     let mut bench = Bench::new();
     bench.epmd(&[("a@h", 1)]);
     bench.ended("a@h", Outcome::Connected);
@@ -142,7 +142,7 @@ fn a_connection_that_ended_unseen_is_made_again() {
 }
 
 #[test]
-fn a_name_that_has_left_epmd_is_dialled_no_more() {
+fn a_name_that_has_left_epmd_is_not_dialled_again() {
     let mut bench = Bench::new();
     bench.epmd(&[("a@h", 1)]);
     bench.ended("a@h", Outcome::Connected);
@@ -153,7 +153,7 @@ fn a_name_that_has_left_epmd_is_dialled_no_more() {
 }
 
 #[test]
-fn after_a_refusal_a_name_rests_until_its_port_changes() {
+fn after_a_refusal_a_name_is_not_dialled_until_its_port_changes_or_five_minutes_have_passed() {
     let mut bench = Bench::new();
     bench.epmd(&[("a@h", 1)]);
     bench.ended("a@h", Outcome::Refused);
@@ -161,10 +161,10 @@ fn after_a_refusal_a_name_rests_until_its_port_changes() {
     assert_eq!(bench.epmd(&[("a@h", 1)]), Vec::<String>::new());
     assert_eq!(bench.epmd(&[("a@h", 2)]), ["a@h"]);
     bench.ended("a@h", Outcome::Refused);
-    assert_eq!(bench.after(REST), ["a@h"], "one try in five minutes");
+    assert_eq!(bench.after(REFUSED_PAUSE), ["a@h"], "after 5 min");
 }
 
-/// One error of each code, and of each way in which a code comes about that has several.
+/// Returns at least one error for each code.
 fn errors() -> Vec<DialError> {
     let (io, address) = (|| io::Error::from(io::ErrorKind::ConnectionRefused), ([127, 0, 0, 1], 9).into());
     let name = |name: &str| name.parse::<NodeName>().unwrap();
@@ -208,7 +208,7 @@ fn each_error_has_its_outcome_and_its_pause() {
     ];
     let errors = errors();
     for code in DialCode::ALL {
-        assert!(errors.iter().any(|error| error.code() == code), "{code:?} is tested");
+        assert!(errors.iter().any(|error| error.code() == code), "{code:?} is not tested");
     }
     for error in &errors {
         let is_refusal = refusals.contains(&error.code().name());
@@ -219,23 +219,23 @@ fn each_error_has_its_outcome_and_its_pause() {
         bench.ended("a@h", outcome);
         assert_eq!(bench.after(FIRST_PAUSE).is_empty(), is_refusal, "{error}");
         if is_refusal {
-            assert_eq!(bench.after(REST - FIRST_PAUSE - MOMENT), Vec::<String>::new(), "{error}");
+            assert_eq!(bench.after(REFUSED_PAUSE - FIRST_PAUSE - MOMENT), Vec::<String>::new(), "{error}");
             assert_eq!(bench.epmd(&[("a@h", 2)]), ["a@h"], "{error}: another process has the name");
         }
     }
 }
 
 #[test]
-fn only_a_name_that_may_be_the_same_nodes_is_dialled_instead() {
+fn only_an_alias_of_the_dialled_node_is_dialled_instead() {
     let calls_itself = |other: &str| DialError::Setup(HandshakeError::NameMismatch(other.parse().unwrap()).into());
     let outcome = |other: &str, is_alias| Outcome::of(&calls_itself(other), &"a@h".parse().unwrap(), |_| is_alias);
     assert_eq!(outcome("a@localhost", true), Outcome::CallsItself("a@localhost".parse().unwrap()));
-    assert_eq!(outcome("a@localhost", false), Outcome::Refused, "of another host");
+    assert_eq!(outcome("a@localhost", false), Outcome::Refused, "on another host");
     assert_eq!(outcome("b@localhost", true), Outcome::Refused, "another node");
 }
 
 #[test]
-fn a_node_that_calls_itself_otherwise_is_dialled_by_that_name_from_then_on() {
+fn a_node_with_another_name_is_dialled_by_that_name_from_then_on() {
     let mut bench = Bench::new();
     bench.epmd(&[("a@h", 1)]);
     assert_eq!(bench.ended("a@h", Outcome::CallsItself("a@localhost".parse().unwrap())), ["a@localhost"]);
@@ -246,7 +246,7 @@ fn a_node_that_calls_itself_otherwise_is_dialled_by_that_name_from_then_on() {
 }
 
 #[test]
-fn a_node_that_goes_back_to_its_first_name_is_not_dialled_for_ever() {
+fn a_node_that_goes_back_to_its_first_name_is_not_dialled_endlessly() {
     let mut bench = Bench::new();
     bench.epmd(&[("a@h", 1)]);
     bench.ended("a@h", Outcome::CallsItself("a@localhost".parse().unwrap()));
@@ -261,17 +261,17 @@ fn a_node_that_goes_back_to_its_first_name_is_not_dialled_for_ever() {
 }
 
 #[test]
-fn a_configured_node_of_this_host_is_tried_at_once_when_it_is_started_anew() {
+fn a_configured_node_of_this_host_is_dialled_at_once_after_its_restart() {
     let mut bench = Bench::new();
     bench.run(RedialInput::Configured(vec!["c@h".parse().unwrap()]));
-    assert_eq!(bench.epmd(&[("c@h", 1)]), ["c@h"], "it is there, and need not be waited for");
+    assert_eq!(bench.epmd(&[("c@h", 1)]), ["c@h"], "EPMD has it, so there is no wait");
     bench.ended("c@h", Outcome::Refused);
     assert_eq!(bench.epmd(&[("c@h", 1)]), Vec::<String>::new());
     assert_eq!(bench.epmd(&[("c@h", 2)]), ["c@h"]);
 }
 
 #[test]
-fn what_only_peers_know_is_given_up_in_the_end_and_what_was_configured_is_not() {
+fn a_name_that_only_peers_report_is_dropped_after_failures_and_a_configured_one_is_not() {
     let mut bench = Bench::new();
     bench.run(RedialInput::Learned(vec!["l@h".parse().unwrap()]));
     bench.run(RedialInput::Configured(vec!["c@h".parse().unwrap()]));
@@ -284,11 +284,11 @@ fn what_only_peers_know_is_given_up_in_the_end_and_what_was_configured_is_not() 
     bench.ended("c@h", Outcome::Failed);
     assert_eq!(bench.after(LONGEST_PAUSE), ["c@h"]);
     bench.run(RedialInput::Learned(vec!["l@h".parse().unwrap()]));
-    assert_eq!(bench.after(FIRST_WAIT), ["l@h"], "learned anew, it is tried anew");
+    assert_eq!(bench.after(FIRST_WAIT), ["l@h"], "reported again, it is dialled again");
 }
 
 #[test]
-fn whoever_connects_to_us_is_not_dialled() {
+fn a_node_that_has_connected_to_us_is_not_dialled() {
     let mut bench = Bench::new();
     bench.up("a@h", true);
     assert_eq!(bench.epmd(&[("a@h", 1)]), Vec::<String>::new());
@@ -297,7 +297,7 @@ fn whoever_connects_to_us_is_not_dialled() {
 }
 
 #[test]
-fn it_has_settled_when_each_name_was_tried_once() {
+fn the_redialer_is_settled_when_each_name_was_tried_once() {
     let mut bench = Bench::new();
     assert!(!bench.redialer.settled());
     bench.epmd(&[("a@h", 1), ("b@h", 2)]);
@@ -308,7 +308,7 @@ fn it_has_settled_when_each_name_was_tried_once() {
 }
 
 #[test]
-fn it_has_not_settled_before_dns_was_asked_whatever_it_said() {
+fn the_redialer_is_not_settled_before_dns_has_answered_or_failed() {
     for answer in [RedialInput::Dns(Vec::new()), RedialInput::Unanswered(Asked::Dns)] {
         let mut bench = Bench { redialer: Redialer::new([Asked::Epmd, Asked::Dns], 0), ..Bench::new() };
         bench.epmd(&[]);
@@ -319,19 +319,19 @@ fn it_has_not_settled_before_dns_was_asked_whatever_it_said() {
 }
 
 #[test]
-fn what_dns_names_is_dialled_until_it_does_not() {
+fn a_name_is_dialled_as_long_as_it_is_in_dns() {
     let mut bench = Bench::new();
     bench.dns(&["hecate@10.0.0.1", "hecate@10.0.0.2"]);
     assert_eq!(bench.after(FIRST_WAIT), ["hecate@10.0.0.1", "hecate@10.0.0.2"]);
     bench.ended("hecate@10.0.0.1", Outcome::Failed);
     bench.ended("hecate@10.0.0.2", Outcome::Connected);
     bench.run(RedialInput::Unanswered(Asked::Dns));
-    assert_eq!(bench.after(FIRST_PAUSE), ["hecate@10.0.0.1"], "a failure of DNS takes nothing away");
-    // It leaves while it is being dialled: that is the last time.
+    assert_eq!(bench.after(FIRST_PAUSE), ["hecate@10.0.0.1"], "after a failure of DNS, its names are kept");
+    // It leaves DNS while it is being dialled, for the last time.
     bench.dns(&["hecate@10.0.0.2"]);
     bench.ended("hecate@10.0.0.1", Outcome::Failed);
     assert_eq!(bench.after(LONGEST_PAUSE), Vec::<String>::new());
-    // Who is connected stays so, and is not dialled again once it is not.
+    // The other one leaves DNS while it is connected, and is not dialled after it disconnects.
     bench.dns(&[]);
     bench.run(RedialInput::Down { name: "hecate@10.0.0.2".parse().unwrap(), left: false });
     assert_eq!(bench.after(LONGEST_PAUSE), Vec::<String>::new());
@@ -340,7 +340,7 @@ fn what_dns_names_is_dialled_until_it_does_not() {
 }
 
 #[test]
-fn a_name_is_looked_for_as_long_as_anybody_names_it() {
+fn a_name_is_dialled_as_long_as_one_source_names_it() {
     let mut bench = Bench::new();
     let name = "hecate@10.0.0.1";
     bench.dns(&[name]);
@@ -373,7 +373,7 @@ fn a_node_with_two_addresses_is_dialled_by_the_one_in_its_name() {
 }
 
 #[test]
-fn who_has_gone_and_is_named_by_nobody_is_forgotten() {
+fn a_disconnected_node_that_no_source_names_is_forgotten() {
     let mut bench = Bench::new();
     let absent = |bench: &mut Bench| {
         let absent = ["d1f@h", "hecate_traderd@h", "hecate@far"];
@@ -387,9 +387,9 @@ fn who_has_gone_and_is_named_by_nobody_is_forgotten() {
     assert_eq!(bench.forgotten(), Vec::<String>::new());
     assert!(bench.redialer.next_deadline() <= Some(bench.now + MOMENT));
     bench.after(MOMENT);
-    assert_eq!(bench.forgotten(), ["d1f@h"], "nobody names it: it had its name from us");
+    assert_eq!(bench.forgotten(), ["d1f@h"], "no source names it");
     assert_eq!(bench.forgotten(), Vec::<String>::new(), "once");
-    // It leaves EPMD, and is shown to the end of its time; what is configured is looked for, and shown, for ever.
+    // This one leaves EPMD, and is kept for the same time. The configured one is kept forever.
     bench.ended("hecate_traderd@h", Outcome::Failed);
     bench.epmd(&[]);
     bench.after(limits::PEER_MEMORY - MOMENT);
@@ -399,24 +399,24 @@ fn who_has_gone_and_is_named_by_nobody_is_forgotten() {
 }
 
 #[test]
-fn a_name_that_only_peers_know_and_that_refuses_us_is_given_up_too() {
+fn a_name_that_only_peers_report_is_dropped_after_refusals() {
     let mut bench = Bench::new();
     bench.run(RedialInput::Learned(vec!["l@h".parse().unwrap()]));
     bench.after(FIRST_WAIT);
     for _ in 1..PATIENCE {
         bench.ended("l@h", Outcome::Refused);
-        assert_eq!(bench.after(REST), ["l@h"]);
+        assert_eq!(bench.after(REFUSED_PAUSE), ["l@h"]);
     }
     bench.ended("l@h", Outcome::Refused);
-    assert_eq!(bench.after(REST), Vec::<String>::new());
+    assert_eq!(bench.after(REFUSED_PAUSE), Vec::<String>::new());
 }
 
-/// Many nodes that start at the same moment, or lose the same peer, each with numbers of its own: when they dial.
+/// Returns the times, in order, at which 1000 nodes with different seeds dial after the same input.
 fn moments(within: Duration, dialled: impl Fn(&mut Bench)) -> Vec<Duration> {
     let node = |random| {
         let mut bench = Bench { redialer: Redialer::new([Asked::Epmd], random), ..Bench::new() };
         dialled(&mut bench);
-        let at = bench.redialer.next_deadline().expect("it will be dialled") - bench.now;
+        let at = bench.redialer.next_deadline().expect("a node to dial") - bench.now;
         assert!(at <= within);
         at
     };
@@ -451,11 +451,11 @@ fn many_nodes_do_not_dial_at_the_same_moment() {
         (FIRST_PAUSE, FIRST_PAUSE / 2, moments(FIRST_PAUSE, down)),
         (LONGEST_PAUSE, LONGEST_PAUSE / 2, moments(LONGEST_PAUSE, failed)),
     ] {
-        // In each tenth of the time about a tenth of them.
+        // Each tenth of the time has about a tenth of the nodes.
         for tenth in 0..10u32 {
             let from = longest - span + span * tenth / 10;
-            let there = moments.iter().filter(|at| (from..from + span / 10).contains(at)).count();
-            assert!((50..=150).contains(&there), "{there} of 1000 at {from:?}");
+            let count = moments.iter().filter(|at| (from..from + span / 10).contains(at)).count();
+            assert!((50..=150).contains(&count), "{count} of 1000 at {from:?}");
         }
     }
 }
@@ -469,7 +469,7 @@ fn the_number_of_names_is_bounded() {
 }
 
 #[test]
-fn a_node_that_went_is_dialled_again_a_hidden_one_only_where_it_is_looked_for() {
+fn a_hidden_node_that_disconnected_is_dialled_again_only_if_a_source_names_it() {
     let mut bench = Bench::new();
     for (name, published) in [("seen@h", true), ("hidden@h", false), ("hecate_hidden@h", false)] {
         bench.up(name, published);

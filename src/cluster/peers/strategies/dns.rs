@@ -1,7 +1,5 @@
-//! Nodes that DNS names: a headless service, say, has an A or AAAA record for each of its pods, and the node of each is called
-//! `hecate` at that address. Pure.
-//!
-//! Of other names on other hosts nobody has told us, so no other is tried.
+//! Finds nodes in DNS. A name, such as that of a headless service, has an A or AAAA record for each
+//! host (or pod). Each address means the node `hecate@ADDRESS`; no other name is tried there. Pure.
 
 use std::fmt::Display;
 use std::time::Instant;
@@ -11,22 +9,22 @@ use beam::name::NodeName;
 use super::NODE;
 use crate::limits;
 
-/// What was found by one name.
+/// The strategy for one DNS name.
 #[derive(Debug)]
 pub struct Dns {
     us: NodeName,
-    /// When there was an answer last, or the first question.
+    /// The time of the last answer; before the first, the time of the first request.
     since: Instant,
 }
 
 impl Dns {
-    /// For the node `us`.
+    /// Returns the strategy of the node `us`.
     #[must_use]
     pub fn new(us: NodeName, now: Instant) -> Self {
         Self { us, since: now }
     }
 
-    /// The nodes at these addresses of other hosts.
+    /// Returns the nodes at these addresses, except our own.
     pub fn found(&mut self, now: Instant, addresses: impl IntoIterator<Item = impl Display>) -> Vec<NodeName> {
         self.since = now;
         let names = addresses.into_iter().filter_map(|address| NodeName::new(NODE, &address.to_string()).ok());
@@ -54,7 +52,7 @@ mod tests {
     }
 
     #[test]
-    fn there_is_a_node_at_each_address_and_we_are_at_ours() {
+    fn each_address_is_a_node_except_our_own() {
         let now = Instant::now();
         let mut dns = Dns::new("hecate@10.1.2.3".parse().unwrap(), now);
         let found = dns.found(now, addresses(&["10.1.2.3", "10.1.2.4", "fd00::4"]));
@@ -62,14 +60,14 @@ mod tests {
     }
 
     #[test]
-    fn no_more_addresses_are_taken_than_are_allowed() {
+    fn the_number_of_addresses_is_bounded() {
         let now = Instant::now();
         let many = (0..limits::DNS_ADDRESSES + 10).map(|i| format!("10.0.{}.{}", i / 256, i % 256));
         assert_eq!(Dns::new("hecate@h".parse().unwrap(), now).found(now, many).len(), limits::DNS_ADDRESSES);
     }
 
     #[test]
-    fn what_was_found_is_believed_through_a_failure_and_not_for_ever() {
+    fn the_last_answer_is_kept_for_a_while_when_dns_fails() {
         let mut now = Instant::now();
         let mut dns = Dns::new("hecate@h".parse().unwrap(), now);
         now += limits::DNS_MEMORY;

@@ -1,33 +1,34 @@
-//! Nodes of this host: the names in its EPMD that match a pattern, or that plugins registered as theirs. Others are other
-//! people's, and not drawn into our mesh. Pure.
+//! Finds nodes of this host: the names in its EPMD that match a pattern, or that plugins registered.
+//! Other nodes may not belong to the cluster, and are not connected. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use beam::name::{NamePattern, NodeName};
 
-/// What is looked for in this host's EPMD.
+/// The nodes to find in this host's EPMD.
 #[derive(Debug)]
 pub struct Epmd {
     us: NodeName,
     patterns: Vec<NamePattern>,
-    /// The full names of the nodes of plugins, on whichever host.
+    /// The full names of the nodes of plugins, on any host.
     plugins: BTreeSet<NodeName>,
 }
 
 impl Epmd {
-    /// Names that match one of the patterns, for the node `us`.
+    /// Returns the strategy of the node `us`, which finds names that match one of the patterns.
     #[must_use]
     pub fn new(us: NodeName, patterns: Vec<NamePattern>) -> Self {
         Self { us, patterns, plugins: BTreeSet::new() }
     }
 
-    /// These are the nodes that plugins registered.
+    /// Plugins have registered these nodes.
     pub fn plugins(&mut self, nodes: BTreeSet<NodeName>) {
         self.plugins = nodes;
     }
 
-    /// The full names of the nodes that are looked for, of what is registered, each with its port. EPMD knows no host part: the
-    /// nodes of our host have ours, until one of them says otherwise.
+    /// Returns the nodes to connect to among the names that EPMD has, each with its port. EPMD has no
+    /// host parts, so each name gets ours. A node with another host part is found out when it is
+    /// dialled.
     #[must_use]
     pub fn found(&self, registered: Vec<(String, u16)>) -> Vec<(NodeName, u16)> {
         let ours = registered.into_iter().filter_map(|(short, port)| {
@@ -57,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_that_match_are_looked_for_and_our_own_is_not() {
+    fn matching_names_and_nodes_of_plugins_are_found_except_our_own() {
         let found = |patterns: &[&str], plugins: &[&str]| {
             let patterns = patterns.iter().map(|pattern| NamePattern::parse(pattern).unwrap()).collect();
             let odd = ["hecate\u{1b}[2J", "hecate_\u{202e}", "hecate x", "hecate@x", ""];
@@ -69,11 +70,11 @@ mod tests {
             found.into_iter().map(|(name, port)| format!("{name} {port}")).collect::<Vec<_>>()
         };
         assert_eq!(found(&["hecate*"], &[]), ["hecate_1000@h.lab 2", "hecate_traderd@h.lab 3"]);
-        assert_eq!(found(&["*"], &[]).len(), 4, "no name that could drive a terminal");
+        assert_eq!(found(&["*"], &[]).len(), 4, "no name that could control a terminal");
         assert_eq!(found(&["hecate_traderd", "rabbit"], &[]), ["hecate_traderd@h.lab 3", "rabbit@h.lab 4"]);
         assert_eq!(found(&[], &[]), Vec::<String>::new());
         let plugins = ["rabbit@h.lab", "my_hecate@other.lab", "hecate@h.lab", "gone@h.lab"];
-        assert_eq!(found(&[], &plugins), ["rabbit@h.lab 4"], "a plugin's, of this host, that is there");
+        assert_eq!(found(&[], &plugins), ["rabbit@h.lab 4"], "a plugin's node on this host that is in EPMD");
         let mut epmd = Epmd::new("hecate@h.lab".parse().unwrap(), Vec::new());
         epmd.plugins(plugins.iter().map(|name| name.parse().unwrap()).collect());
         let registered = BTreeMap::from([("rabbit".to_owned(), 1), ("hecate".to_owned(), 2)]);
@@ -81,7 +82,7 @@ mod tests {
         assert_eq!(
             missing,
             BTreeSet::from(["gone@h.lab".parse().unwrap()]),
-            "a plugin's, of this host, that is not there"
+            "a plugin's node on this host that is not in EPMD"
         );
     }
 }

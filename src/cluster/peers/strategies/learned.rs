@@ -1,33 +1,34 @@
-//! Nodes that authenticated peers tell us of: those that their name servers know, and those that they are connected to. Pure.
+//! Finds nodes that authenticated peers report: those of their global name servers, and those that
+//! they are connected to. Pure.
 
 use std::collections::BTreeSet;
 
 use beam::etf::{Atoms, DecodeError, Raw, Reader};
 use beam::name::NodeName;
 
-/// What was learned.
+/// The strategy.
 #[derive(Debug)]
 pub struct Learned {
     us: NodeName,
-    /// What peers' name servers knew when they were looked at last.
+    /// The last known nodes of peers' global name servers.
     known: BTreeSet<NodeName>,
 }
 
 impl Learned {
-    /// For the node `us`.
+    /// Returns the strategy of the node `us`.
     #[must_use]
     pub fn new(us: NodeName) -> Self {
         Self { us, known: BTreeSet::new() }
     }
 
-    /// What is new in what peers' name servers know.
+    /// Returns the nodes of peers' global name servers that were not in `known` at the last call.
     pub fn known(&mut self, known: &BTreeSet<NodeName>) -> Vec<NodeName> {
         let learned = self.others(known.difference(&self.known));
         self.known.clone_from(known);
         learned
     }
 
-    /// What is among the nodes that a peer is connected to.
+    /// Returns the nodes that a peer is connected to, except our own.
     #[must_use]
     pub fn connected(&self, nodes: &BTreeSet<NodeName>) -> Vec<NodeName> {
         self.others(nodes.iter())
@@ -38,11 +39,11 @@ impl Learned {
     }
 }
 
-/// The answer of a peer to `nodes()`: a list of atoms, of which at most
-/// [`beam::limits::KNOWN_NODES`] are taken.
+/// Reads the answer of a peer to `nodes()`: a list of atoms. Returns at most
+/// [`beam::limits::KNOWN_NODES`] of them.
 ///
 /// # Errors
-/// It is no such list.
+/// The answer is not a list of atoms.
 pub fn nodes(answer: &Raw) -> Result<BTreeSet<NodeName>, DecodeError> {
     let mut table = Atoms::new();
     let mut r = Reader::new(answer.bytes(), &mut table);
@@ -71,17 +72,17 @@ mod tests {
     }
 
     #[test]
-    fn what_is_new_is_learned_and_we_know_ourselves() {
+    fn new_names_are_returned_except_our_own() {
         let mut learned = Learned::new("us@h".parse().unwrap());
         assert_eq!(learned.known(&names(&["a@h", "us@h"])), ["a@h"]);
         assert_eq!(learned.known(&names(&["a@h", "b@h"])), ["b@h"]);
         assert!(learned.known(&names(&["b@h"])).is_empty());
-        assert_eq!(learned.known(&names(&["a@h"])), ["a@h"], "known anew");
+        assert_eq!(learned.known(&names(&["a@h"])), ["a@h"], "known again");
         assert_eq!(learned.connected(&names(&["us@h", "b@h"])), ["b@h"]);
     }
 
     #[test]
-    fn an_answer_is_a_list_of_names_and_bounded() {
+    fn an_answer_is_a_bounded_list_of_names() {
         let list = |names: Vec<Term>| Raw::encode(&Term::List(names));
         let odd = Term::Atom(beam::etf::Atom::new("c@h\u{1b}[2J").unwrap());
         assert_eq!(nodes(&list(vec![Term::atom("a@h"), odd, Term::atom("b@h")])).unwrap(), names(&["a@h", "b@h"]));

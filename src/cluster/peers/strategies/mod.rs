@@ -1,19 +1,20 @@
-//! The ways in which nodes are found. Each knows how to ask and what of the answer is the name of a node that we look for;
-//! [`super::finder`] does the asking, all of them at once and for as long as we run, and [`super::redial`] decides when
-//! which node is dialled.
+//! The strategies that find nodes. Each returns the names of the nodes to connect to in the answers
+//! of one source. [`super::finder`] asks all sources, and [`super::redial`] decides when to dial each
+//! node.
 //!
 //! ```text
-//! epmd     the names in this host's EPMD that look like ours,
-//!          or that plugins registered                             asked again and again
-//! peers    the nodes that were configured
-//! dns      the addresses of a name, each of a node `hecate`       asked again and again
-//! learned  what peers know, and what they are connected to        told, and asked by `introduce`
+//! epmd     names in this host's EPMD that match a pattern,
+//!          or that plugins registered                        polled
+//! peers    configured nodes
+//! dns      the addresses of a name, each of a node `hecate`  polled
+//! learned  the nodes of peers' global name servers, and the
+//!          nodes that peers are connected to                 reported, and asked by `introduce`
 //! ```
 //!
-//! Pure. None knows of another, and none says whether a name may be dialled at all:
-//! [`beam::connect::dial`] does.
+//! Pure. The strategies are independent of each other. [`beam::connect::dial`] checks whether a name
+//! may be dialled at all.
 
-/// What the node of a hecate-daemon is called, unless it is told otherwise or somebody of its host has that name.
+/// The default short name of a hecate-daemon's node.
 pub const NODE: &str = "hecate";
 
 pub mod dns;

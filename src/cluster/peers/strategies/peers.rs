@@ -1,9 +1,10 @@
-//! Nodes that were configured, by their full names; a bare host has been read as its `hecate` already, which is the name that
-//! its EPMD will be asked for. They are looked for as long as we run. Pure.
+//! Finds the configured nodes, by their full names. The configuration has already turned a bare host
+//! into `hecate@HOST`. Pure.
 
 use beam::name::NodeName;
 
-/// The nodes to look for. All hosts may have the same list, so that we are on it too, by whatever name of ours `is_us` knows.
+/// Returns the configured nodes except our own. All hosts may have the same list, so it may contain
+/// one of our names, for which `is_us` returns true.
 #[must_use]
 pub fn found(configured: &[NodeName], is_us: impl Fn(&NodeName) -> bool) -> Vec<NodeName> {
     configured.iter().filter(|name| !is_us(name)).cloned().collect()
@@ -14,7 +15,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn we_are_no_peer_of_ours() {
+    fn the_own_node_is_not_a_peer() {
         let configured = ["hecate@a", "hecate@b", "trader@b"].map(|name| name.parse().unwrap());
         assert_eq!(found(&configured, |name| *name == "hecate@a"), ["hecate@b", "trader@b"]);
     }
