@@ -54,34 +54,34 @@ pub const PEER_MEMORY: Duration = Duration::from_secs(60);
 // ---- Other hosts ------------------------------------------------------------------------------
 
 /// Other hecate-daemons whose plugins are kept, lost ones among them: of those the one that was lost first gives way. Crossed by
-/// `cluster::hosts::tracker::tests::hosts_are_bounded_and_who_was_lost_first_gives_way`.
+/// `cluster::hosts::tracker::tests::the_number_of_daemons_is_bounded_and_the_one_lost_first_is_forgotten`.
 pub const HOSTS: usize = 1024;
 
 /// Bytes of all that is kept of other hosts' plugins, each of which counts as [`HOST_PLUGIN`]
 /// besides its texts; more is left out, and counted. A client reads twice as much at once.
-/// Crossed by `cluster::hosts::tracker::tests::what_hosts_say_is_bounded_in_all`.
-pub const HOSTS_SAID: usize = 8 * 1024 * 1024;
-/// See [`HOSTS_SAID`]. Crossed by the same.
+/// Crossed by `cluster::hosts::tracker::tests::all_reports_together_are_bounded`.
+pub const HOST_REPORTS: usize = 8 * 1024 * 1024;
+/// See [`HOST_REPORTS`]. Crossed by the same.
 pub const HOST_PLUGIN: usize = 256;
 
 /// Shortest time between two questions to one host, and first pause after one that was not answered; each later one is twice as long.
-/// Crossed by `cluster::hosts::tracker::tests::who_does_not_answer_is_asked_less_and_less`.
+/// Crossed by `cluster::hosts::tracker::tests::a_daemon_that_does_not_answer_is_asked_with_growing_pauses`.
 pub const HOST_PAUSE: Duration = Duration::from_secs(1);
 
 /// Longest pause after a question that was not answered. Crossed by
-/// `cluster::hosts::tracker::tests::who_does_not_answer_is_asked_less_and_less`.
+/// `cluster::hosts::tracker::tests::a_daemon_that_does_not_answer_is_asked_with_growing_pauses`.
 pub const HOST_PAUSE_LONGEST: Duration = Duration::from_secs(60);
 
 /// Time after which a host is asked though it told of nothing: what it could not tell is missing for no longer. Crossed by
-/// `cluster::hosts::tracker::tests::a_silent_host_is_asked_now_and_then`.
+/// `cluster::hosts::tracker::tests::a_daemon_without_events_is_asked_at_intervals`.
 pub const HOST_REFRESH: Duration = Duration::from_secs(300);
 
 /// How long a lost host is shown. Crossed by
-/// `cluster::hosts::tracker::tests::who_stays_lost_is_forgotten`.
+/// `cluster::hosts::tracker::tests::a_lost_daemon_is_forgotten_after_a_while`.
 pub const HOST_LOST: Duration = Duration::from_secs(24 * 3600);
 
 /// Events of other hosts that wait to be looked at; what is lost beyond is asked for. Crossed by
-/// `cluster::hosts::listener::tests::events_that_find_no_room_are_missed_and_that_is_told`.
+/// `cluster::hosts::listener::tests::events_that_exceed_the_queue_are_counted_as_missed`.
 pub const HOST_EVENTS: usize = 1024;
 
 /// Longest reason that is taken of another host's plugin, in bytes. Crossed by

@@ -158,8 +158,8 @@ impl Epmd {
                 match &state {
                     EpmdState::Unavailable { reason } => warn!("not in the cluster: {reason}"),
                     EpmdState::NameTaken { name } => warn!(
-                        "not in the cluster: another node of this host has the name {name}; stop that node, or set \
-                         HECATE_NODE_NAME to another name"
+                        "not in the cluster: the node name {name} is taken by another node of this host; stop that node, \
+                         or set HECATE_NODE_NAME to another name"
                     ),
                     EpmdState::Unknown | EpmdState::Registered | EpmdState::Served => {}
                 }

@@ -131,7 +131,7 @@ fn the_limits_are_those_of_the_source() {
         node::SERVED count,
         limits::ORDERS count,
         limits::HOSTS count,
-        limits::HOSTS_SAID bytes,
+        limits::HOST_REPORTS bytes,
         limits::HOST_LOST time,
         limits::DNS_ADDRESSES count,
         limits::OPEN_FILES count,

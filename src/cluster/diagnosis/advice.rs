@@ -238,12 +238,7 @@ mod tests {
             (DialError::Setup(SetupError::ProofRefused), "cookie_mismatch", Stage::Cookie, "HASH"),
             (DialError::Setup(SetupError::TimedOut), "handshake_failed", Stage::Handshake, "stopped"),
             (DialError::Setup(SetupError::TlsExpected), "tls_expected", Stage::Handshake, "inet_tls"),
-            (
-                handshake(HandshakeError::Malformed("status")),
-                "handshake_failed",
-                Stage::Handshake,
-                "distribution protocol",
-            ),
+            (handshake(HandshakeError::Malformed("status")), "handshake_failed", Stage::Handshake, "protocol"),
         ];
         for (error, code, stage, words) in table {
             let failure = of(&error, &context);

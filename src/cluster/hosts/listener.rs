@@ -1,7 +1,7 @@
-//! Listens to the other hecate-daemons: is in the groups of their events, asks them for snapshots, and carries out what
-//! [`Hosts`] decides.
+//! Receives the events of other hecate-daemons, as a member of the groups of these events, and asks
+//! the daemons for snapshots when [`Hosts`] decides so.
 //!
-//! It decides nothing itself, and owns nothing that can't be asked again.
+//! It makes no decisions, and keeps only state that it can ask for again.
 
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
@@ -25,20 +25,21 @@ use crate::cluster::view::HostView;
 use crate::limits;
 use crate::plugin::EventKind;
 
-/// Our member of the groups of events. It passes on what daemons tell.
+/// Our member of the groups of events. It puts the events of daemons into a queue.
 #[derive(Debug)]
 struct EventReceiver {
     events: mpsc::Sender<(Source, reports::HostEvent)>,
-    /// How many found no room.
+    /// The number of events that did not fit into the queue.
     missed: watch::Sender<u64>,
 }
 
 impl EventReceiver {
-    /// Returns it with its events, at most [`limits::HOST_EVENTS`] of them, and the number of those that found no room.
+    /// Returns the receiver, the queue of at most [`limits::HOST_EVENTS`] events, and the number of
+    /// events that did not fit.
     fn new() -> (Self, mpsc::Receiver<(Source, reports::HostEvent)>, watch::Receiver<u64>) {
-        let (events, heard) = mpsc::channel(limits::HOST_EVENTS);
-        let (missed, lost) = watch::channel(0);
-        (Self { events, missed }, heard, lost)
+        let (events, queue) = mpsc::channel(limits::HOST_EVENTS);
+        let (missed, missed_count) = watch::channel(0);
+        (Self { events, missed }, queue, missed_count)
     }
 }
 
@@ -61,7 +62,6 @@ impl Behaviour for EventReceiver {
     }
 }
 
-/// What listens.
 struct Listener {
     node: Handle,
     hosts: Hosts,
@@ -69,13 +69,13 @@ struct Listener {
     asked: JoinSet<(NodeName, u64, Option<Snapshot>)>,
 }
 
-/// Listens until the node stops, and publishes what others have said.
+/// Receives and publishes the reports of other daemons until the node stops.
 ///
 /// # Errors
-/// It has.
+/// The node has stopped.
 pub async fn run(node: Handle, publish: watch::Sender<Arc<Vec<HostView>>>) -> Result<(), Stopped> {
-    let (receiver, mut heard, mut lost) = EventReceiver::new();
-    // In the groups before anybody is asked: what happens after an answer is heard of.
+    let (receiver, mut events, mut missed) = EventReceiver::new();
+    // Joins the groups before it asks a daemon, so that it receives all events after the answer.
     let groups = EventKind::ALL.map(|kind| Term::atom(kind.name()));
     node.spawn(None, Box::new(receiver), groups.to_vec()).await?;
     let mut view = node.watch();
@@ -88,41 +88,41 @@ pub async fn run(node: Handle, publish: watch::Sender<Arc<Vec<HostView>>>) -> Re
                 changed.map_err(|_| Stopped)?;
                 members(&view.borrow_and_update())
             }
-            event = heard.recv() => {
+            event = events.recv() => {
                 let (Source { node, connection }, event) = event.ok_or(Stopped)?;
-                // The peer is connected under this name.
+                // Always valid, because the peer is connected under this name.
                 let Ok(node) = NodeName::parse(node.as_str()) else { continue };
                 HostsInput::Event { node, connection, event }
             }
-            missed = lost.changed() => {
-                missed.map_err(|_| Stopped)?;
+            changed = missed.changed() => {
+                changed.map_err(|_| Stopped)?;
                 HostsInput::Missed
             }
-            Some(Ok((node, connection, said))) = listener.asked.join_next() => {
-                HostsInput::Answered { node, connection, said }
+            Some(Ok((node, connection, snapshot))) = listener.asked.join_next() => {
+                HostsInput::Answered { node, connection, snapshot }
             }
             () = sleep_until(deadline.unwrap_or_else(Instant::now).into()), if deadline.is_some() => HostsInput::Tick,
         };
-        listener.take(input);
+        listener.handle(input);
     }
 }
 
-/// The hecate-daemons that pg shows.
+/// Returns the hecate-daemons that are in the group in `pg`.
 fn members(view: &View) -> HostsInput {
     let peer = |node: &NodeName| view.peers.get(node).filter(|peer| Peer::is_up(peer));
     HostsInput::Members(view.grouped.iter().filter_map(|node| Some((node.clone(), peer(node)?.connection))).collect())
 }
 
 impl Listener {
-    fn take(&mut self, input: HostsInput) {
+    fn handle(&mut self, input: HostsInput) {
         let mut effects = Vec::new();
         let now = Now { instant: Instant::now(), wall: SystemTime::now() };
         self.hosts.handle(now, input, &mut effects);
         for HostsEffect::Ask { node, connection } in effects {
             let handle = self.node.clone();
             self.asked.spawn(async move {
-                let said = ask(&handle, &node).await;
-                (node, connection, said)
+                let snapshot = ask(&handle, &node).await;
+                (node, connection, snapshot)
             });
         }
         if self.hosts.take_changed() {
@@ -137,7 +137,7 @@ async fn ask(node: &Handle, daemon: &NodeName) -> Option<Snapshot> {
         Ok(answer) => match reports::snapshot(&answer, &mut Atoms::new()) {
             Ok(snapshot) => Some(snapshot),
             Err(e) => {
-                debug!(%daemon, "no snapshot of its plugins: it answered something else ({e})");
+                debug!(%daemon, "cannot read the snapshot of its plugins: {e}");
                 None
             }
         },
@@ -153,21 +153,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn events_that_find_no_room_are_missed_and_that_is_told() {
-        let (mut ear, mut heard, lost) = EventReceiver::new();
+    fn events_that_exceed_the_queue_are_counted_as_missed() {
+        let (mut receiver, mut events, missed) = EventReceiver::new();
         let from = Source { node: Atom::literal("hecate@h"), connection: 7 };
         let purged = |revision| {
             let map = crate::cluster::terms::map([("revision", Term::Int(revision))]);
             Raw::encode(&Term::tuple([Term::atom("plugin_data_purged_v1"), map]))
         };
         for revision in 1..=i64::try_from(limits::HOST_EVENTS).unwrap() {
-            ear.message(&purged(revision), &from, &mut Atoms::new());
+            receiver.message(&purged(revision), &from, &mut Atoms::new());
         }
-        ear.message(&Raw::encode(&Term::atom("hello")), &from, &mut Atoms::new());
-        assert!(!lost.has_changed().unwrap());
-        ear.message(&purged(0), &from, &mut Atoms::new());
-        assert!(lost.has_changed().unwrap());
-        let (source, event) = heard.try_recv().unwrap();
+        receiver.message(&Raw::encode(&Term::atom("hello")), &from, &mut Atoms::new());
+        assert!(!missed.has_changed().unwrap());
+        receiver.message(&purged(0), &from, &mut Atoms::new());
+        assert!(missed.has_changed().unwrap());
+        let (source, event) = events.try_recv().unwrap();
         assert_eq!((source, event.revision), (from, 1));
     }
 }

@@ -1,7 +1,8 @@
-//! What other hecate-daemons say of their plugins, read and held to the bounds of our own registry: `snapshot` and the events
-//! of [`proxy`](crate::cluster::plugins::proxy), from whoever may have sent them.
+//! Reads the reports of other hecate-daemons about their plugins: snapshots, and the events that
+//! [`proxy`](crate::cluster::plugins::proxy) describes. Any node may have sent them. Pure.
 //!
-//! Pure. What isn't of that form is none: a name that no plugin can have, a text that is longer than ours may be.
+//! The fields have the rules and limits of our own registry, and a plugin with an invalid one is
+//! skipped.
 
 use std::time::{Duration, SystemTime};
 
@@ -12,41 +13,42 @@ use crate::cluster::view::PluginView;
 use crate::limits;
 use crate::plugin::{EventKind, Field, FieldValue, Reason, ReasonCode, RegistrationRequest, Status};
 
-/// All that a daemon has registered.
+/// The plugins of a daemon at one revision.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Snapshot {
-    /// The revision at which it was so.
+    /// The revision of the daemon's registry.
     pub revision: u64,
     /// The plugins.
     pub plugins: Vec<PluginView>,
-    /// How many there were besides that could not be taken.
+    /// The number of plugins that were skipped, because they are invalid or exceed a limit.
     pub left_out: usize,
 }
 
-/// One event.
+/// An event of a daemon.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostEvent {
-    /// The revision that it made.
+    /// The revision of the daemon's registry after the event.
     pub revision: u64,
-    /// What is different since.
+    /// The change.
     pub change: Change,
 }
 
-/// What an event changes.
+/// The change that an event makes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    /// The plugin is registered, and so.
-    Is(PluginView),
-    /// The plugin is registered no more.
-    Gone(String),
-    /// Nothing that is registered.
+    /// The plugin was registered or has changed.
+    Put(PluginView),
+    /// The plugin with this name was deregistered.
+    Removed(String),
+    /// The registered plugins have not changed.
     Nothing,
 }
 
-/// Reads `{ok, #{revision => Revision, plugins => [Info]}}`. At most [`limits::PLUGINS`] are taken.
+/// Reads `{ok, #{revision => Revision, plugins => [Info]}}`. Returns at most [`limits::PLUGINS`]
+/// plugins.
 ///
 /// # Errors
-/// It is something else, such as `{error, Why}`.
+/// The answer is something else, such as `{error, Why}`.
 pub fn snapshot(answer: &Raw, atoms: &mut Atoms) -> Result<Snapshot, DecodeError> {
     let (mut revision, mut plugins) = (None, None);
     let mut r = Reader::resume(answer, 0, atoms);
@@ -61,7 +63,7 @@ pub fn snapshot(answer: &Raw, atoms: &mut Atoms) -> Result<Snapshot, DecodeError
     }
     let (Some(revision), Some(plugins)) = (revision, plugins) else { return Err(DecodeError::OtherAtom) };
     let mut snapshot = Snapshot { revision, ..Snapshot::default() };
-    // One after the other, so that they never are all there as terms.
+    // Decodes one plugin at a time, because all of them as terms would need much memory.
     let mut r = Reader::resume(&plugins, 0, atoms);
     let mut list = r.list()?;
     while r.more(&mut list)? {
@@ -83,14 +85,14 @@ pub fn event(message: &Raw, atoms: &mut Atoms) -> Option<HostEvent> {
     let Term::Map(map) = &term else { return None };
     let Some(Term::Int(revision)) = map.get_atom("revision") else { return None };
     let change = match kind {
-        EventKind::Registered | EventKind::StatusChanged => Change::Is(plugin(&term)?),
-        EventKind::Deregistered => Change::Gone(plugin(&term)?.name),
+        EventKind::Registered | EventKind::StatusChanged => Change::Put(plugin(&term)?),
+        EventKind::Deregistered => Change::Removed(plugin(&term)?.name),
         EventKind::DataPurged => Change::Nothing,
     };
     Some(HostEvent { revision: u64::try_from(*revision).ok()?, change })
 }
 
-/// One plugin: `info`. Older daemons send it without `reason_code`.
+/// Reads one plugin: the answer to `info`. Older daemons send no `reason_code`.
 fn plugin(info: &Term) -> Option<PluginView> {
     let Term::Map(map) = info else { return None };
     let value = |key| map.get_atom(key).map_or(FieldValue::Absent, terms::text);
@@ -124,14 +126,14 @@ fn text(map: &Map, key: &str, most: usize) -> Option<String> {
     (text.len() <= most && !text.contains(char::is_control)).then_some(text)
 }
 
-/// An older daemon sends no code, and a newer one may send others.
+/// Reads the reason code. An older daemon sends none, and a newer one may send unknown codes.
 fn reason_code(map: &Map) -> ReasonCode {
     map.get_atom("reason_code")
         .and_then(Term::as_atom)
         .map_or(ReasonCode::Unknown, |code| ReasonCode::parse(code.as_str()))
 }
 
-/// Milliseconds since 1970, of a year that RFC 3339 can write.
+/// Reads milliseconds since 1970, if RFC 3339 can express the year.
 fn time(since: &Term) -> Option<SystemTime> {
     let Term::Int(ms) = since else { return None };
     let since = Duration::from_millis(u64::try_from(*ms).ok()?);
@@ -191,28 +193,28 @@ mod tests {
     }
 
     #[test]
-    fn what_our_own_daemon_says_is_read() {
+    fn the_reports_of_this_daemon_are_read() {
         let plugins = ["a-bd", "c-dd"].map(plugin);
         let plugins = plugins.into_iter().map(|plugin| (plugin.name.clone(), Arc::new(plugin))).collect();
         let view = registry::View { revision: 7, plugins, ..registry::View::default() };
-        let said = Term::tuple([Term::atom("ok"), registered().snapshot(&view)]);
+        let report = Term::tuple([Term::atom("ok"), registered().snapshot(&view)]);
         let expected = Snapshot { revision: 7, plugins: vec![seen("a-bd"), seen("c-dd")], left_out: 0 };
-        assert_eq!(read(&said), Ok(expected));
+        assert_eq!(read(&report), Ok(expected));
         for (kind, change) in [
-            (EventKind::Registered, Change::Is(seen("a-bd"))),
-            (EventKind::StatusChanged, Change::Is(seen("a-bd"))),
-            (EventKind::Deregistered, Change::Gone("a-bd".to_owned())),
+            (EventKind::Registered, Change::Put(seen("a-bd"))),
+            (EventKind::StatusChanged, Change::Put(seen("a-bd"))),
+            (EventKind::Deregistered, Change::Removed("a-bd".to_owned())),
             (EventKind::DataPurged, Change::Nothing),
         ] {
             let plugin = Arc::new(plugin("a-bd"));
-            let told = crate::plugin::Event { revision: 9, at: SystemTime::UNIX_EPOCH, kind, plugin };
-            let message = Term::tuple([Term::atom(kind.name()), registered().event(&told)]);
+            let sent = crate::plugin::Event { revision: 9, at: SystemTime::UNIX_EPOCH, kind, plugin };
+            let message = Term::tuple([Term::atom(kind.name()), registered().event(&sent)]);
             assert_eq!(event(&Raw::encode(&message), &mut Atoms::new()), Some(HostEvent { revision: 9, change }));
         }
     }
 
     #[test]
-    fn what_no_daemon_says_is_none() {
+    fn malformed_reports_are_refused() {
         let none = || Term::List(vec![]);
         for bad in [
             Term::atom("ok"),
@@ -225,19 +227,19 @@ mod tests {
         ] {
             assert!(read(&bad).is_err(), "{bad:?}");
         }
-        let told = |group, map| event(&Raw::encode(&Term::tuple([Term::atom(group), map])), &mut Atoms::new());
+        let read_event = |group, map| event(&Raw::encode(&Term::tuple([Term::atom(group), map])), &mut Atoms::new());
         for bad in [
-            told("plugin_registered_v1", Term::Int(1)),
-            told("plugin_registered_v1", map([("revision", Term::Int(1))])),
-            told("plugin_data_purged_v1", map([("revision", Term::Int(-1))])),
-            told("plugin_data_purged_v1", map([])),
-            told("plugin_registered_v2", map([("revision", Term::Int(1))])),
+            read_event("plugin_registered_v1", Term::Int(1)),
+            read_event("plugin_registered_v1", map([("revision", Term::Int(1))])),
+            read_event("plugin_data_purged_v1", map([("revision", Term::Int(-1))])),
+            read_event("plugin_data_purged_v1", map([])),
+            read_event("plugin_registered_v2", map([("revision", Term::Int(1))])),
         ] {
             assert_eq!(bad, None);
         }
     }
 
-    /// A valid one with one key that is different.
+    /// Returns a valid plugin in which one field has another value.
     fn odd(key: &'static str, value: Term) -> Term {
         let Term::Map(valid) = registered().info(&plugin("a-bd")) else { panic!("a map") };
         let keys = ["name", "version", "description", "status", "socket", "node", "since", "reason", "reason_code"];
@@ -288,7 +290,7 @@ mod tests {
 
     #[test]
     fn snapshots_and_events_cost_n_log_n() {
-        let said = |term: &Term| {
+        let cost = |term: &Term| {
             let message = Raw::encode(term);
             work::of(|| {
                 drop(snapshot(&message, &mut Atoms::new()));
@@ -300,19 +302,19 @@ mod tests {
             Term::Map(Map::new(pairs.collect()).unwrap())
         };
         work::assert_n_log_n("a snapshot, of many plugins", 200, |n| {
-            said(&answer(Term::Int(1), Term::List(vec![odd("", Term::Int(1)); n])))
+            cost(&answer(Term::Int(1), Term::List(vec![odd("", Term::Int(1)); n])))
         });
         work::assert_n_log_n("a snapshot, of a plugin with many fields", 1000, |n| {
-            said(&answer(Term::Int(1), Term::List(vec![keys(n)])))
+            cost(&answer(Term::Int(1), Term::List(vec![keys(n)])))
         });
-        work::assert_n_log_n("a snapshot, with many fields", 1000, |n| said(&Term::tuple([Term::atom("ok"), keys(n)])));
+        work::assert_n_log_n("a snapshot, with many fields", 1000, |n| cost(&Term::tuple([Term::atom("ok"), keys(n)])));
         work::assert_n_log_n("an event, with many fields", 1000, |n| {
-            said(&Term::tuple([Term::atom("plugin_registered_v1"), keys(n)]))
+            cost(&Term::tuple([Term::atom("plugin_registered_v1"), keys(n)]))
         });
     }
 
     #[test]
-    fn only_as_many_plugins_are_taken_as_we_may_have() {
+    fn the_number_of_plugins_in_a_snapshot_is_bounded() {
         let small = Term::List(vec![odd("", Term::Int(1)); limits::PLUGINS + 2]);
         let read = read(&answer(Term::Int(1), small)).unwrap();
         assert_eq!((read.plugins.len(), read.left_out), (limits::PLUGINS, 2));

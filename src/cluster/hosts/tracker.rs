@@ -1,10 +1,12 @@
-//! What each other hecate-daemon said of its plugins: whom to ask for all of it, and when; what events change in it; since
-//! when who said it is lost.
+//! Keeps the reports of the other hecate-daemons about their plugins: decides which daemon to ask for
+//! a snapshot, and when; applies events; and records since when a daemon is lost. Pure.
 //!
-//! Pure. A daemon counts its events: a revision names what it has at one moment. One that pg shows is asked for a snapshot; from
-//! then on an event whose revision is the next is applied, an older one is known, and a later one shows that something is
-//! missing, so that the daemon is asked anew. Who comes back comes by another connection and is asked as if for the first time:
-//! nothing of before is compared, as its revisions may begin anew. Until it has answered it stays lost.
+//! A daemon numbers its events with revisions. Each daemon in the group in `pg` is asked for a
+//! snapshot. After that, the event with the next revision is applied, and older ones are ignored. A
+//! later one shows that an event is missing, so the daemon is asked again.
+//!
+//! A daemon that connects again is asked as if for the first time, because its revisions may have
+//! restarted. It stays lost until it has answered.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,39 +19,39 @@ use crate::cluster::hosts::reports::{Change, HostEvent, Snapshot};
 use crate::cluster::view::{HostState, HostView, PluginView, PluginViews};
 use crate::limits;
 
-/// What happened.
+/// An input of [`Hosts::handle`].
 #[derive(Debug)]
 pub enum HostsInput {
     /// These daemons are in the group, each with the number of the connection to its node.
     Members(BTreeMap<NodeName, u64>),
-    /// [`HostsEffect::Ask`] was answered, or was not.
+    /// The result of [`HostsEffect::Ask`].
     Answered {
-        /// Who was asked.
+        /// The node of the daemon.
         node: NodeName,
-        /// Over which connection.
+        /// The number of the connection.
         connection: u64,
-        /// What it said.
-        said: Option<Snapshot>,
+        /// The answer; none if there was no valid one.
+        snapshot: Option<Snapshot>,
     },
-    /// A daemon tells of an event.
+    /// A daemon has sent an event.
     Event {
-        /// Which.
+        /// The node of the daemon.
         node: NodeName,
-        /// Over which connection.
+        /// The number of the connection.
         connection: u64,
-        /// What happened there.
+        /// The event.
         event: HostEvent,
     },
-    /// Events were lost on the way, of whomever.
+    /// Events were lost, perhaps of all daemons.
     Missed,
     /// Time has passed.
     Tick,
 }
 
-/// What is to be done.
+/// An effect of [`Hosts::handle`].
 #[derive(Debug, PartialEq, Eq)]
 pub enum HostsEffect {
-    /// Ask this daemon for a snapshot, and say [`HostsInput::Answered`] in any case.
+    /// Ask this daemon for a snapshot. [`HostsInput::Answered`] must follow, also after a failure.
     Ask {
         /// Its node.
         node: NodeName,
@@ -62,42 +64,44 @@ pub enum HostsEffect {
 #[derive(Debug, Default)]
 pub struct Hosts {
     hosts: BTreeMap<NodeName, Host>,
-    /// What all that was said weighs.
+    /// The weight of all reports.
     weight: usize,
     changed: bool,
 }
 
-/// Never without one of the two.
+/// Another daemon. It has a link, a report or both.
 #[derive(Debug, Default)]
 struct Host {
-    /// While pg shows it.
+    /// Present while the daemon is in the group in `pg`.
     link: Option<Link>,
-    /// Once it has answered.
-    said: Option<HostReport>,
+    /// Present since the daemon's first answer.
+    report: Option<HostReport>,
 }
 
-/// How we stand with a daemon that is there.
+/// A connected daemon.
 #[derive(Debug)]
 struct Link {
     connection: u64,
-    /// The revision that `said` is of; none until it has answered over this connection.
+    /// The revision of the report; none until the daemon has answered over this connection.
     revision: Option<u64>,
-    /// The latest revision that it has told of since it was asked.
-    told: u64,
+    /// The latest revision of an event since the daemon was asked; the maximum if an unknown number
+    /// of events is missing.
+    latest: u64,
     asking: bool,
-    /// When it may be asked, and when it is in any case.
+    /// The earliest time of the next question.
     ask_at: Instant,
+    /// The time of the next question if no event is missing.
     refresh_at: Instant,
-    /// The next pause, if it does not answer.
+    /// The pause after the next question without an answer.
     pause: Duration,
 }
 
-/// What a daemon said last.
+/// The last report of a daemon.
 #[derive(Debug)]
 struct HostReport {
     state: HostState,
     since: SystemTime,
-    /// When it was lost, if it was.
+    /// When the daemon was lost, if it is lost.
     lost_at: Option<Instant>,
     plugins: PluginViews,
     weight: usize,
@@ -109,7 +113,7 @@ impl Link {
         Self {
             connection,
             revision: None,
-            told: 0,
+            latest: 0,
             asking: false,
             ask_at: now,
             refresh_at: now,
@@ -117,23 +121,23 @@ impl Link {
         }
     }
 
-    /// When it is to be asked; none while it is.
+    /// Returns when to ask the daemon; none while it is being asked.
     fn due(&self) -> Option<Instant> {
-        let lacking = self.revision.is_none_or(|revision| revision < self.told);
-        (!self.asking).then(|| if lacking { self.ask_at } else { self.refresh_at.max(self.ask_at) })
+        let is_stale = self.revision.is_none_or(|revision| revision < self.latest);
+        (!self.asking).then(|| if is_stale { self.ask_at } else { self.refresh_at.max(self.ask_at) })
     }
 
-    /// It was not answered.
+    /// The daemon did not answer.
     fn fail(&mut self, now: Instant) {
         self.ask_at = now + self.pause;
         self.pause = (self.pause * 2).min(limits::HOST_PAUSE_LONGEST);
-        // What it was asked for is still lacking.
-        self.told = u64::MAX;
+        // The events that led to the question are still missing.
+        self.latest = u64::MAX;
     }
 }
 
 impl HostReport {
-    /// Begins with nothing.
+    /// Returns a report without plugins.
     fn new(since: SystemTime) -> Self {
         let plugins = PluginViews::default();
         Self { state: HostState::Connected, since, lost_at: None, plugins, weight: 0, left_out: 0 }
@@ -141,23 +145,23 @@ impl HostReport {
 }
 
 impl Hosts {
-    /// Takes an input; what is to be done is added to `out`.
+    /// Handles an input, and appends the effects to `out`.
     pub fn handle(&mut self, now: Now, input: HostsInput, out: &mut Vec<HostsEffect>) {
         match input {
             HostsInput::Members(members) => self.members(now, &members),
-            HostsInput::Answered { node, connection, said } => self.answered(now, &node, connection, said),
+            HostsInput::Answered { node, connection, snapshot } => self.answered(now, &node, connection, snapshot),
             HostsInput::Event { node, connection, event } => self.event(&node, connection, event),
             HostsInput::Missed => {
                 for link in self.hosts.values_mut().filter_map(|host| host.link.as_mut()) {
-                    link.told = u64::MAX;
+                    link.latest = u64::MAX;
                 }
             }
             HostsInput::Tick => {
-                let forgotten =
-                    |said: &HostReport| said.lost_at.is_some_and(|at| at + limits::HOST_LOST <= now.instant);
-                let gone = |host: &Host| host.link.is_none() && host.said.as_ref().is_some_and(forgotten);
-                let gone = self.hosts.iter().filter(|(_, host)| gone(host)).map(|(node, _)| node.clone());
-                for node in gone.collect::<Vec<_>>() {
+                let is_old =
+                    |report: &HostReport| report.lost_at.is_some_and(|at| at + limits::HOST_LOST <= now.instant);
+                let is_expired = |host: &Host| host.link.is_none() && host.report.as_ref().is_some_and(is_old);
+                let expired = self.hosts.iter().filter(|(_, host)| is_expired(host)).map(|(node, _)| node.clone());
+                for node in expired.collect::<Vec<_>>() {
                     self.forget(&node);
                 }
             }
@@ -167,38 +171,38 @@ impl Hosts {
                 continue;
             };
             link.asking = true;
-            link.told = 0;
+            link.latest = 0;
             link.ask_at = now.instant + limits::HOST_PAUSE;
             out.push(HostsEffect::Ask { node: node.clone(), connection: link.connection });
         }
     }
 
-    /// When [`HostsInput::Tick`] is due at the latest.
+    /// Returns when [`HostsInput::Tick`] is due.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
-        let deadline = |host: &Host| match (&host.link, &host.said) {
+        let deadline = |host: &Host| match (&host.link, &host.report) {
             (Some(link), _) => link.due(),
-            (None, said) => said.as_ref()?.lost_at.map(|at| at + limits::HOST_LOST),
+            (None, report) => report.as_ref()?.lost_at.map(|at| at + limits::HOST_LOST),
         };
         self.hosts.values().filter_map(deadline).min()
     }
 
-    /// Whether [`Self::view`] has changed since this was asked last.
+    /// Returns whether [`Self::view`] has changed since the last call.
     pub fn take_changed(&mut self) -> bool {
         std::mem::take(&mut self.changed)
     }
 
-    /// All that have ever answered, in the order of their nodes' names.
+    /// Returns the daemons that have answered, in the order of their nodes' names.
     #[must_use]
     pub fn view(&self) -> Vec<HostView> {
         let host = |(node, host): (&NodeName, &Host)| {
-            let said = host.said.as_ref()?;
+            let report = host.report.as_ref()?;
             Some(HostView {
                 daemon: node.clone(),
-                state: said.state,
-                since: said.since,
-                plugins: said.plugins.clone(),
-                left_out: said.left_out,
+                state: report.state,
+                since: report.since,
+                plugins: report.plugins.clone(),
+                left_out: report.left_out,
             })
         };
         self.hosts.iter().filter_map(host).collect()
@@ -209,38 +213,38 @@ impl Hosts {
             let Some(link) = &host.link else { continue };
             if members.get(node) != Some(&link.connection) {
                 host.link = None;
-                if let Some(said) = host.said.as_mut().filter(|said| said.state == HostState::Connected) {
-                    (said.state, said.since, said.lost_at) = (HostState::Lost, now.wall, Some(now.instant));
+                if let Some(report) = host.report.as_mut().filter(|report| report.state == HostState::Connected) {
+                    (report.state, report.since, report.lost_at) = (HostState::Lost, now.wall, Some(now.instant));
                     self.changed = true;
                 }
             }
         }
-        self.hosts.retain(|_, host| host.link.is_some() || host.said.is_some());
+        self.hosts.retain(|_, host| host.link.is_some() || host.report.is_some());
         for (node, connection) in members {
             let known = self.hosts.contains_key(node);
-            // Who finds no room is looked at again whenever something changes.
-            if known || self.hosts.len() < limits::HOSTS || self.forget_one() {
+            // A daemon beyond the limit is tried again at the next change of the members.
+            if known || self.hosts.len() < limits::HOSTS || self.forget_lost() {
                 let host = self.hosts.entry(node.clone()).or_default();
                 host.link.get_or_insert_with(|| Link::new(now.instant, *connection));
             }
         }
     }
 
-    fn answered(&mut self, now: Now, node: &str, connection: u64, said: Option<Snapshot>) {
+    fn answered(&mut self, now: Now, node: &str, connection: u64, snapshot: Option<Snapshot>) {
         let Some(host) = self.hosts.get_mut(node) else { return };
         let Some(link) = host.link.as_mut().filter(|link| link.connection == connection) else { return };
         link.asking = false;
-        let Some(snapshot) = said else { return link.fail(now.instant) };
+        let Some(snapshot) = snapshot else { return link.fail(now.instant) };
         (link.pause, link.refresh_at) = (limits::HOST_PAUSE, now.instant + limits::HOST_REFRESH);
-        // Its events may have overtaken it.
+        // Events that arrived before the snapshot may be newer.
         if link.revision.is_some_and(|revision| revision > snapshot.revision) {
             return;
         }
         link.revision = Some(snapshot.revision);
-        let before = host.said.take();
-        let since = before.as_ref().filter(|said| said.state == HostState::Connected).map(|said| said.since);
-        self.weight -= before.map_or(0, |said| said.weight);
-        host.said = Some(HostReport { left_out: snapshot.left_out, ..HostReport::new(since.unwrap_or(now.wall)) });
+        let before = host.report.take();
+        let since = before.as_ref().filter(|report| report.state == HostState::Connected).map(|report| report.since);
+        self.weight -= before.map_or(0, |report| report.weight);
+        host.report = Some(HostReport { left_out: snapshot.left_out, ..HostReport::new(since.unwrap_or(now.wall)) });
         for plugin in snapshot.plugins {
             self.put(node, plugin);
         }
@@ -251,45 +255,45 @@ impl Hosts {
         let Some(host) = self.hosts.get_mut(node) else { return };
         let Some(link) = host.link.as_mut().filter(|link| link.connection == connection) else { return };
         if link.revision.is_none_or(|known| known.checked_add(1) != Some(revision)) {
-            link.told = link.told.max(revision);
+            link.latest = link.latest.max(revision);
             return;
         }
         link.revision = Some(revision);
         match change {
-            Change::Is(plugin) => self.put(node, plugin),
-            Change::Gone(name) => self.remove(node, &name),
+            Change::Put(plugin) => self.put(node, plugin),
+            Change::Removed(name) => self.remove(node, &name),
             Change::Nothing => return,
         }
         self.changed = true;
     }
 
-    /// A plugin of this host is so, if there is room for it.
+    /// Adds or replaces a plugin, unless all reports together would exceed their limit.
     fn put(&mut self, node: &str, plugin: PluginView) {
         self.remove(node, &plugin.name);
         let weight = weight(&plugin);
-        while self.weight + weight > limits::HOSTS_SAID && self.forget_one() {}
-        let Some(said) = self.hosts.get_mut(node).and_then(|host| host.said.as_mut()) else { return };
-        if self.weight + weight > limits::HOSTS_SAID {
-            said.left_out += 1;
+        while self.weight + weight > limits::HOST_REPORTS && self.forget_lost() {}
+        let Some(report) = self.hosts.get_mut(node).and_then(|host| host.report.as_mut()) else { return };
+        if self.weight + weight > limits::HOST_REPORTS {
+            report.left_out += 1;
             return;
         }
         self.weight += weight;
-        said.weight += weight;
-        said.plugins.insert_mut(plugin.name.clone(), Arc::new(plugin));
+        report.weight += weight;
+        report.plugins.insert_mut(plugin.name.clone(), Arc::new(plugin));
     }
 
     fn remove(&mut self, node: &str, name: &str) {
-        let Some(said) = self.hosts.get_mut(node).and_then(|host| host.said.as_mut()) else { return };
-        let weight = said.plugins.get(name).map_or(0, |plugin| weight(plugin));
-        said.plugins.remove_mut(name);
-        said.weight -= weight;
+        let Some(report) = self.hosts.get_mut(node).and_then(|host| host.report.as_mut()) else { return };
+        let weight = report.plugins.get(name).map_or(0, |plugin| weight(plugin));
+        report.plugins.remove_mut(name);
+        report.weight -= weight;
         self.weight -= weight;
     }
 
-    /// Makes room: who was lost first is forgotten, if anybody is lost.
-    fn forget_one(&mut self) -> bool {
+    /// Forgets the daemon that was lost first. Returns `false` if no daemon is lost.
+    fn forget_lost(&mut self) -> bool {
         let lost = self.hosts.iter().filter(|(_, host)| host.link.is_none());
-        let first = lost.min_by_key(|(_, host)| host.said.as_ref().and_then(|said| said.lost_at));
+        let first = lost.min_by_key(|(_, host)| host.report.as_ref().and_then(|report| report.lost_at));
         let first = first.map(|(node, _)| node.clone());
         first.is_some_and(|node| {
             self.forget(&node);
@@ -298,13 +302,13 @@ impl Hosts {
     }
 
     fn forget(&mut self, node: &str) {
-        let said = self.hosts.remove(node).and_then(|host| host.said);
-        self.weight -= said.map_or(0, |said| said.weight);
+        let report = self.hosts.remove(node).and_then(|host| host.report);
+        self.weight -= report.map_or(0, |report| report.weight);
         self.changed = true;
     }
 }
 
-/// What a plugin takes in memory, about.
+/// Returns the approximate memory of a plugin in bytes.
 fn weight(plugin: &PluginView) -> usize {
     let PluginView { name, version, description, node, socket, status: _, since: _, reason } = plugin;
     let node = node.as_ref().map_or(0, |node| node.len());

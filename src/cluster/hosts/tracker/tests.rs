@@ -1,7 +1,7 @@
 use super::*;
 use crate::plugin::{Reason, ReasonCode, Status};
 
-/// The machine, with a clock that only the test moves.
+/// The hosts, with a fake clock.
 struct World {
     hosts: Hosts,
     now: Now,
@@ -30,8 +30,8 @@ fn snapshot(revision: u64, plugins: &[(&str, &str)]) -> Snapshot {
     Snapshot { revision, plugins, left_out: 0 }
 }
 
-fn is(name: &str, version: &str) -> Change {
-    Change::Is(plugin(name, version))
+fn put(name: &str, version: &str) -> Change {
+    Change::Put(plugin(name, version))
 }
 
 impl World {
@@ -39,8 +39,8 @@ impl World {
         Self { hosts: Hosts::default(), now: Now { instant: Instant::now(), wall: SystemTime::UNIX_EPOCH } }
     }
 
-    /// Who is asked because of this.
-    fn take(&mut self, input: HostsInput) -> Vec<(String, u64)> {
+    /// Handles an input, and returns the daemons to ask.
+    fn handle(&mut self, input: HostsInput) -> Vec<(String, u64)> {
         let mut out = Vec::new();
         self.hosts.handle(self.now, input, &mut out);
         let asked = |HostsEffect::Ask { node, connection }| (node.to_string(), connection);
@@ -50,35 +50,35 @@ impl World {
     fn passes(&mut self, time: Duration) -> Vec<(String, u64)> {
         self.now.instant += time;
         self.now.wall += time;
-        self.take(HostsInput::Tick)
+        self.handle(HostsInput::Tick)
     }
 
     fn members(&mut self, members: &[(&str, u64)]) -> Vec<(String, u64)> {
         let members = members.iter().map(|(node, connection)| (node.parse().unwrap(), *connection));
-        self.take(HostsInput::Members(members.collect()))
+        self.handle(HostsInput::Members(members.collect()))
     }
 
-    fn answers(&mut self, connection: u64, said: Option<Snapshot>) -> Vec<(String, u64)> {
-        self.take(HostsInput::Answered { node: DAEMON.parse().unwrap(), connection, said })
+    fn answers(&mut self, connection: u64, snapshot: Option<Snapshot>) -> Vec<(String, u64)> {
+        self.handle(HostsInput::Answered { node: DAEMON.parse().unwrap(), connection, snapshot })
     }
 
     fn event(&mut self, connection: u64, revision: u64, change: Change) -> Vec<(String, u64)> {
-        self.take(HostsInput::Event {
+        self.handle(HostsInput::Event {
             node: DAEMON.parse().unwrap(),
             connection,
             event: HostEvent { revision, change },
         })
     }
 
-    /// A daemon that is connected, with one plugin at revision 10.
+    /// Returns hosts with a connected daemon that has one plugin at revision 10.
     fn connected() -> Self {
         let mut world = Self::new();
         assert_eq!(world.members(&[(DAEMON, 1)]), asked(1));
-        assert_eq!(world.answers(1, Some(snapshot(10, &[("a-bd", "1")]))), nobody());
+        assert_eq!(world.answers(1, Some(snapshot(10, &[("a-bd", "1")]))), nothing());
         world
     }
 
-    /// The state of the daemon, since how many seconds, and its plugins with their versions.
+    /// Returns the daemon's state, its `since` in seconds, and its plugins with their versions.
     fn seen(&self) -> Option<(HostState, u64, Pairs)> {
         let host = self.hosts.view().into_iter().find(|host| host.daemon == DAEMON)?;
         let since = host.since.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
@@ -86,7 +86,7 @@ impl World {
         Some((host.state, since, plugins))
     }
 
-    /// The plugins with their versions, while it is connected.
+    /// Returns the plugins of the daemon, which must be connected, with their versions.
     fn plugins(&self) -> Pairs {
         let (state, _, plugins) = self.seen().expect("it has answered");
         assert_eq!(state, HostState::Connected);
@@ -98,7 +98,7 @@ fn asked(connection: u64) -> Vec<(String, u64)> {
     vec![(DAEMON.to_owned(), connection)]
 }
 
-fn nobody() -> Vec<(String, u64)> {
+fn nothing() -> Vec<(String, u64)> {
     Vec::new()
 }
 
@@ -107,141 +107,145 @@ fn pairs(plugins: &[(&str, &str)]) -> Pairs {
 }
 
 #[test]
-fn events_in_order_keep_it_fresh_without_a_question() {
+fn events_in_order_are_applied_without_a_question() {
     let mut world = World::connected();
     assert!(world.hosts.take_changed());
-    assert_eq!(world.event(1, 11, is("c-dd", "1")), nobody());
-    assert_eq!(world.event(1, 12, is("a-bd", "2")), nobody());
+    assert_eq!(world.event(1, 11, put("c-dd", "1")), nothing());
+    assert_eq!(world.event(1, 12, put("a-bd", "2")), nothing());
     assert!(world.hosts.take_changed());
-    assert_eq!(world.event(1, 13, Change::Nothing), nobody());
-    assert!(!world.hosts.take_changed(), "a purge is no news of what is registered");
+    assert_eq!(world.event(1, 13, Change::Nothing), nothing());
+    assert!(!world.hosts.take_changed(), "a purge does not change the registered plugins");
     assert_eq!(world.plugins(), pairs(&[("a-bd", "2"), ("c-dd", "1")]));
-    assert_eq!(world.event(1, 14, Change::Gone("a-bd".to_owned())), nobody());
+    assert_eq!(world.event(1, 14, Change::Removed("a-bd".to_owned())), nothing());
     assert_eq!(world.plugins(), pairs(&[("c-dd", "1")]));
 }
 
 #[test]
-fn an_event_that_is_known_changes_nothing_and_a_gap_asks() {
+fn an_old_event_changes_nothing_and_a_gap_leads_to_a_question() {
     let mut world = World::connected();
-    assert_eq!(world.event(1, 10, Change::Gone("a-bd".to_owned())), nobody(), "the snapshot has it");
-    assert_eq!(world.passes(limits::HOST_PAUSE), nobody());
-    assert_eq!(world.event(1, 12, is("c-dd", "1")), asked(1), "11 is missing");
+    assert_eq!(world.event(1, 10, Change::Removed("a-bd".to_owned())), nothing(), "the snapshot includes it");
+    assert_eq!(world.passes(limits::HOST_PAUSE), nothing());
+    assert_eq!(world.event(1, 12, put("c-dd", "1")), asked(1), "11 is missing");
     assert_eq!(world.plugins(), pairs(&[("a-bd", "1")]), "nothing is applied out of order");
-    assert_eq!(world.event(1, 11, Change::Gone("a-bd".to_owned())), nobody(), "it comes late, and is the next");
-    assert_eq!(world.answers(1, Some(snapshot(12, &[("c-dd", "1")]))), nobody());
+    assert_eq!(world.event(1, 11, Change::Removed("a-bd".to_owned())), nothing(), "it is late, but the next");
+    assert_eq!(world.answers(1, Some(snapshot(12, &[("c-dd", "1")]))), nothing());
     assert_eq!(world.plugins(), pairs(&[("c-dd", "1")]));
-    assert_eq!(world.event(1, 12, Change::Gone("c-dd".to_owned())), nobody(), "it comes twice");
+    assert_eq!(world.event(1, 12, Change::Removed("c-dd".to_owned())), nothing(), "it is a duplicate");
     assert_eq!(world.plugins(), pairs(&[("c-dd", "1")]));
-    assert_eq!(world.hosts.next_deadline(), Some(world.now.instant + limits::HOST_REFRESH), "nothing is lacking");
+    assert_eq!(world.hosts.next_deadline(), Some(world.now.instant + limits::HOST_REFRESH), "no event is missing");
 }
 
 #[test]
-fn an_answer_that_an_event_has_overtaken_is_asked_for_again() {
+fn a_snapshot_that_is_older_than_an_event_is_asked_for_again() {
     let mut world = World::new();
     assert_eq!(world.members(&[(DAEMON, 1)]), asked(1));
-    assert_eq!(world.event(1, 11, is("c-dd", "1")), nobody(), "it is being asked");
-    assert_eq!(world.answers(1, Some(snapshot(10, &[("a-bd", "1")]))), nobody(), "not at once again");
+    assert_eq!(world.event(1, 11, put("c-dd", "1")), nothing(), "a question is under way");
+    assert_eq!(world.answers(1, Some(snapshot(10, &[("a-bd", "1")]))), nothing(), "only after a pause");
     assert_eq!(world.plugins(), pairs(&[("a-bd", "1")]));
     assert_eq!(world.hosts.next_deadline(), Some(world.now.instant + limits::HOST_PAUSE));
     assert_eq!(world.passes(limits::HOST_PAUSE), asked(1));
-    assert_eq!(world.answers(1, Some(snapshot(11, &[("a-bd", "1"), ("c-dd", "1")]))), nobody());
+    assert_eq!(world.answers(1, Some(snapshot(11, &[("a-bd", "1"), ("c-dd", "1")]))), nothing());
     assert_eq!(world.plugins(), pairs(&[("a-bd", "1"), ("c-dd", "1")]));
 
-    // One whose events are all applied is older than what is known.
-    assert_eq!(world.passes(limits::HOST_PAUSE), nobody());
-    assert_eq!(world.take(HostsInput::Missed), asked(1));
-    assert_eq!(world.event(1, 12, Change::Gone("c-dd".to_owned())), nobody());
-    assert_eq!(world.answers(1, Some(snapshot(11, &[("a-bd", "1"), ("c-dd", "1")]))), nobody());
+    // A snapshot that is older than the applied events is ignored.
+    assert_eq!(world.passes(limits::HOST_PAUSE), nothing());
+    assert_eq!(world.handle(HostsInput::Missed), asked(1));
+    assert_eq!(world.event(1, 12, Change::Removed("c-dd".to_owned())), nothing());
+    assert_eq!(world.answers(1, Some(snapshot(11, &[("a-bd", "1"), ("c-dd", "1")]))), nothing());
     assert_eq!(world.plugins(), pairs(&[("a-bd", "1")]));
 }
 
 #[test]
-fn a_revision_that_cannot_be_costs_one_question() {
+fn an_impossible_revision_leads_to_one_question() {
     let mut world = World::connected();
     world.passes(limits::HOST_PAUSE);
-    assert_eq!(world.event(1, u64::MAX, is("c-dd", "1")), asked(1));
-    assert_eq!(world.answers(1, Some(snapshot(10, &[("a-bd", "1")]))), nobody());
-    assert_eq!(world.passes(limits::HOST_PAUSE), nobody());
+    assert_eq!(world.event(1, u64::MAX, put("c-dd", "1")), asked(1));
+    assert_eq!(world.answers(1, Some(snapshot(10, &[("a-bd", "1")]))), nothing());
+    assert_eq!(world.passes(limits::HOST_PAUSE), nothing());
 }
 
 #[test]
-fn what_a_lost_host_said_last_stays_and_is_lost_until_it_answers_again() {
+fn the_last_report_of_a_lost_daemon_is_kept_until_it_answers_again() {
     let mut world = World::connected();
     world.passes(Duration::from_secs(5));
-    assert_eq!(world.members(&[]), nobody());
+    assert_eq!(world.members(&[]), nothing());
     assert_eq!(world.seen(), Some((HostState::Lost, 5, pairs(&[("a-bd", "1")]))));
-    assert_eq!(world.event(1, 11, Change::Gone("a-bd".to_owned())), nobody(), "late, by the lost connection");
+    assert_eq!(
+        world.event(1, 11, Change::Removed("a-bd".to_owned())),
+        nothing(),
+        "it was sent over the lost connection"
+    );
     world.passes(Duration::from_secs(5));
     assert_eq!(world.members(&[(DAEMON, 2)]), asked(2));
-    assert_eq!(world.seen(), Some((HostState::Lost, 5, pairs(&[("a-bd", "1")]))), "nothing is known yet");
-    assert_eq!(world.answers(1, Some(snapshot(99, &[]))), nobody(), "what the lost connection gave");
+    assert_eq!(world.seen(), Some((HostState::Lost, 5, pairs(&[("a-bd", "1")]))), "it has not answered yet");
+    assert_eq!(world.answers(1, Some(snapshot(99, &[]))), nothing(), "the answer over the lost connection");
     assert_eq!(world.seen(), Some((HostState::Lost, 5, pairs(&[("a-bd", "1")]))));
-    assert_eq!(world.answers(2, Some(snapshot(12, &[("e-fd", "1")]))), nobody());
+    assert_eq!(world.answers(2, Some(snapshot(12, &[("e-fd", "1")]))), nothing());
     assert_eq!(world.seen(), Some((HostState::Connected, 10, pairs(&[("e-fd", "1")]))));
     world.passes(Duration::from_secs(5));
-    assert_eq!(world.event(2, 13, is("a-bd", "1")), nobody());
+    assert_eq!(world.event(2, 13, put("a-bd", "1")), nothing());
     assert_eq!(world.seen(), Some((HostState::Connected, 10, pairs(&[("a-bd", "1"), ("e-fd", "1")]))));
 }
 
 #[test]
-fn a_restart_that_nobody_saw_begins_anew_with_lower_revisions() {
+fn a_daemon_with_a_new_connection_may_have_lower_revisions() {
     let mut world = World::connected();
     world.passes(Duration::from_secs(5));
-    // Its home was emptied: it counts from the beginning.
+    // Its home was emptied, so its revisions start from 0.
     assert_eq!(world.members(&[(DAEMON, 2)]), asked(2));
-    assert_eq!(world.event(1, 11, is("c-dd", "1")), nobody(), "of the former life");
-    assert_eq!(world.answers(2, Some(snapshot(0, &[]))), nobody());
+    assert_eq!(world.event(1, 11, put("c-dd", "1")), nothing(), "over the old connection");
+    assert_eq!(world.answers(2, Some(snapshot(0, &[]))), nothing());
     assert_eq!(world.seen(), Some((HostState::Connected, 5, vec![])));
-    assert_eq!(world.event(2, 1, is("g-hd", "1")), nobody());
+    assert_eq!(world.event(2, 1, put("g-hd", "1")), nothing());
     assert_eq!(world.plugins(), pairs(&[("g-hd", "1")]));
 }
 
 #[test]
-fn events_that_were_lost_on_the_way_are_asked_for() {
+fn missed_events_lead_to_a_question() {
     let mut world = World::connected();
-    assert_eq!(world.take(HostsInput::Missed), nobody(), "it was asked just now");
+    assert_eq!(world.handle(HostsInput::Missed), nothing(), "it was asked just now");
     assert_eq!(world.passes(limits::HOST_PAUSE), asked(1));
-    assert_eq!(world.answers(1, None), nobody());
-    assert_eq!(world.passes(limits::HOST_PAUSE), asked(1), "it still lacks");
-    assert_eq!(world.answers(1, Some(snapshot(11, &[]))), nobody());
+    assert_eq!(world.answers(1, None), nothing());
+    assert_eq!(world.passes(limits::HOST_PAUSE), asked(1), "the events are still missing");
+    assert_eq!(world.answers(1, Some(snapshot(11, &[]))), nothing());
     assert_eq!(world.plugins(), pairs(&[]));
 }
 
 #[test]
-fn who_does_not_answer_is_asked_less_and_less() {
+fn a_daemon_that_does_not_answer_is_asked_with_growing_pauses() {
     let mut world = World::new();
     assert_eq!(world.members(&[(DAEMON, 1)]), asked(1));
     let mut pause = limits::HOST_PAUSE;
     for _ in 0..10 {
-        assert_eq!(world.answers(1, None), nobody());
-        assert_eq!(world.passes(pause - Duration::from_millis(1)), nobody());
+        assert_eq!(world.answers(1, None), nothing());
+        assert_eq!(world.passes(pause - Duration::from_millis(1)), nothing());
         assert_eq!(world.passes(Duration::from_millis(1)), asked(1));
         pause = (pause * 2).min(limits::HOST_PAUSE_LONGEST);
     }
     assert_eq!(pause, limits::HOST_PAUSE_LONGEST);
-    assert_eq!(world.hosts.view(), [], "who never was a daemon is none");
-    assert_eq!(world.members(&[]), nobody());
+    assert_eq!(world.hosts.view(), [], "a node that never answered is not shown");
+    assert_eq!(world.members(&[]), nothing());
     assert!(world.hosts.hosts.is_empty());
-    // Who has answered is asked as anybody: at the second question without an answer after the shortest pause.
+    // An answer resets the pause.
     assert_eq!(world.members(&[(DAEMON, 2)]), asked(2));
-    assert_eq!(world.answers(2, Some(snapshot(1, &[]))), nobody());
+    assert_eq!(world.answers(2, Some(snapshot(1, &[]))), nothing());
     world.passes(limits::HOST_PAUSE);
     assert_eq!(world.event(2, 3, Change::Nothing), asked(2));
-    assert_eq!(world.answers(2, None), nobody());
+    assert_eq!(world.answers(2, None), nothing());
     assert_eq!(world.passes(limits::HOST_PAUSE), asked(2));
 }
 
 #[test]
-fn a_silent_host_is_asked_now_and_then() {
+fn a_daemon_without_events_is_asked_at_intervals() {
     let mut world = World::connected();
-    assert_eq!(world.passes(limits::HOST_REFRESH - Duration::from_millis(1)), nobody());
+    assert_eq!(world.passes(limits::HOST_REFRESH - Duration::from_millis(1)), nothing());
     assert_eq!(world.passes(Duration::from_millis(1)), asked(1));
-    assert_eq!(world.answers(1, Some(snapshot(10, &[("a-bd", "1")]))), nobody());
-    assert_eq!(world.seen(), Some((HostState::Connected, 0, pairs(&[("a-bd", "1")]))), "since as before");
+    assert_eq!(world.answers(1, Some(snapshot(10, &[("a-bd", "1")]))), nothing());
+    assert_eq!(world.seen(), Some((HostState::Connected, 0, pairs(&[("a-bd", "1")]))), "`since` is unchanged");
 }
 
 #[test]
-fn who_stays_lost_is_forgotten() {
+fn a_lost_daemon_is_forgotten_after_a_while() {
     let mut world = World::connected();
     world.members(&[]);
     assert_eq!(world.hosts.next_deadline(), Some(world.now.instant + limits::HOST_LOST));
@@ -255,17 +259,17 @@ fn who_stays_lost_is_forgotten() {
 }
 
 #[test]
-fn hosts_are_bounded_and_who_was_lost_first_gives_way() {
+fn the_number_of_daemons_is_bounded_and_the_one_lost_first_is_forgotten() {
     let mut world = World::new();
     let names: Vec<String> = (0..=limits::HOSTS).map(|i| format!("hecate@{i:04}")).collect();
     let members = |from: usize, to: usize| -> Vec<(&str, u64)> {
         names[from..to].iter().map(|name| (name.as_str(), 1)).collect()
     };
     let all = members(0, limits::HOSTS + 1);
-    assert_eq!(world.members(&all).len(), limits::HOSTS, "nobody gives way who is there");
+    assert_eq!(world.members(&all).len(), limits::HOSTS, "a connected daemon is not forgotten");
     for (node, connection) in &all {
-        let said = Some(snapshot(1, &[]));
-        world.take(HostsInput::Answered { node: (*node).parse().unwrap(), connection: *connection, said });
+        let snapshot = Some(snapshot(1, &[]));
+        world.handle(HostsInput::Answered { node: (*node).parse().unwrap(), connection: *connection, snapshot });
     }
     world.members(&all[..limits::HOSTS - 1]);
     world.passes(Duration::from_secs(1));
@@ -280,36 +284,36 @@ fn hosts_are_bounded_and_who_was_lost_first_gives_way() {
 }
 
 #[test]
-fn what_hosts_say_is_bounded_in_all() {
+fn all_reports_together_are_bounded() {
     let mut world = World::connected();
     let other = "hecate@b";
     assert_eq!(world.members(&[(DAEMON, 1), (other, 2)]), [(other.to_owned(), 2)]);
     let large = |name: &str| PluginView { description: Some("x".repeat(4096)), ..plugin(name, "1") };
     let plugins: Vec<PluginView> =
-        (0..=limits::HOSTS_SAID / weight(&large("a-0000d"))).map(|i| large(&format!("a-{i:04}d"))).collect();
+        (0..=limits::HOST_REPORTS / weight(&large("a-0000d"))).map(|i| large(&format!("a-{i:04}d"))).collect();
     let all = plugins.len();
     let much = Snapshot { revision: 1, plugins, left_out: 1 };
     let answer =
-        |connection| HostsInput::Answered { node: other.parse().unwrap(), connection, said: Some(much.clone()) };
-    world.take(answer(2));
+        |connection| HostsInput::Answered { node: other.parse().unwrap(), connection, snapshot: Some(much.clone()) };
+    world.handle(answer(2));
     let counts = |world: &World| {
         let host = world.hosts.view().into_iter().find(|host| host.daemon == other).unwrap();
         (host.plugins.size(), host.left_out)
     };
-    assert_eq!(counts(&world), (all - 1, 2), "the last found no room, and one was left out before");
-    assert!(world.hosts.weight <= limits::HOSTS_SAID);
-    let event = HostEvent { revision: 2, change: Change::Is(large("z-zzzzd")) };
-    world.take(HostsInput::Event { node: other.parse().unwrap(), connection: 2, event });
+    assert_eq!(counts(&world), (all - 1, 2), "the last exceeds the limit, and one was left out before");
+    assert!(world.hosts.weight <= limits::HOST_REPORTS);
+    let event = HostEvent { revision: 2, change: Change::Put(large("z-zzzzd")) };
+    world.handle(HostsInput::Event { node: other.parse().unwrap(), connection: 2, event });
     assert_eq!(counts(&world), (all - 1, 3));
-    assert_eq!(world.plugins(), pairs(&[("a-bd", "1")]), "nobody gives way who is there");
-    // Who is lost does.
+    assert_eq!(world.plugins(), pairs(&[("a-bd", "1")]), "a connected daemon is not forgotten");
+    // A lost daemon is forgotten.
     world.members(&[(other, 2)]);
-    let event = HostEvent { revision: 3, change: is("z-zd", "1") };
-    world.take(HostsInput::Event { node: other.parse().unwrap(), connection: 2, event });
-    assert_eq!((counts(&world), world.seen().is_some()), ((all, 3), true), "it has room as it is");
+    let event = HostEvent { revision: 3, change: put("z-zd", "1") };
+    world.handle(HostsInput::Event { node: other.parse().unwrap(), connection: 2, event });
+    assert_eq!((counts(&world), world.seen().is_some()), ((all, 3), true), "there is still memory for it");
     world.members(&[(other, 3)]);
-    world.take(answer(3));
+    world.handle(answer(3));
     assert_eq!((counts(&world), world.seen()), ((all - 1, 2), None));
-    let weigh = |host: &Host| host.said.as_ref().map_or(0, |said| said.plugins.values().map(|p| weight(p)).sum());
+    let weigh = |host: &Host| host.report.as_ref().map_or(0, |report| report.plugins.values().map(|p| weight(p)).sum());
     assert_eq!(world.hosts.weight, world.hosts.hosts.values().map(weigh).sum::<usize>());
 }
