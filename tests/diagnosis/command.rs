@@ -57,7 +57,7 @@ fn the_independent_mode_needs_no_daemon() {
     assert!(shown.contains(&format!("OTP release   {release}\n")) && shown.contains("scope pg      runs\n"), "{shown}");
 
     for (cookie, node, words) in [
-        ("another-cookie", node, "there is no connection to visitor@localhost"),
+        ("another-cookie", node, "cannot connect to visitor@localhost"),
         (&host.cookie, "unknown@localhost", "not_registered"),
         (&host.cookie, "x@no-such-host-anywhere", "host_unresolved"),
     ] {
