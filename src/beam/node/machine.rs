@@ -465,7 +465,7 @@ impl Machine {
                     self.exit(&pid, &Raw::encode(&Term::atom(reason)), out);
                 }
             }
-            NodeInput::Answer(call, value) => self.answered(call, value, out),
+            NodeInput::Answer(call, value) => self.answer_call(call, value, out),
             NodeInput::Publish { group, message } => self.publish(&group, message, out),
             NodeInput::Call { node, function, token } => self.call(now, &node, &function, token, out),
             NodeInput::GenCall { node, name, request, token } => self.gen_call(now, &node, &name, &request, token, out),

@@ -39,8 +39,8 @@ impl Registrar {
         Self { address, port, hidden, start_on: None, has_started: false, serve_on: None, server: None }
     }
 
-    /// Starts the system's `epmd` if no EPMD answers. It listens on these addresses and on loopback.
-    /// An empty list means all addresses of this host.
+    /// Starts the system's `epmd` if no EPMD answers. It listens on these addresses and on
+    /// loopback. An empty list means all addresses of this host.
     #[must_use]
     pub fn starting_system_epmd(mut self, addresses: Vec<IpAddr>) -> Self {
         self.start_on = Some(addresses);

@@ -256,7 +256,7 @@ impl Task {
 
     fn handle_command(&mut self, command: NodeCommand) {
         let input = match command {
-            NodeCommand::Link(id, arrival, permit) => return self.arrived(id, arrival, permit),
+            NodeCommand::Link(id, arrival, permit) => return self.handle_arrival(id, arrival, permit),
             NodeCommand::Accepting { name, answer } => {
                 let status =
                     if self.stopping.is_some() { Status::NotAllowed } else { self.machine.accept_status(&name) };

@@ -71,7 +71,7 @@ impl Machine {
         while cost < limits::NODE_TURN
             && let Some((control, payload)) = batch.next()
         {
-            cost += self.arrived(now, link, control, payload, out);
+            cost += self.handle_or_queue(now, link, control, payload, out);
         }
         if batch.len() > 0 {
             self.postpone(link, batch);
@@ -94,7 +94,7 @@ impl Machine {
     }
 
     /// Handles the next message of a connection, or queues it after earlier ones. Returns the cost.
-    fn arrived(
+    fn handle_or_queue(
         &mut self,
         now: Now,
         link: LinkId,

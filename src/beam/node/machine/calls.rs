@@ -49,7 +49,7 @@ impl Calls {
     }
 
     /// Removes and returns the calls whose deadline has passed.
-    pub(super) fn expired(&mut self, now: Instant) -> Vec<(Reference, PendingCall)> {
+    pub(super) fn take_expired(&mut self, now: Instant) -> Vec<(Reference, PendingCall)> {
         let mut expired = Vec::new();
         while let Some((_, reference)) = self.deadlines.first().filter(|(deadline, _)| *deadline <= now).cloned() {
             expired.extend(self.remove(&reference).map(|call| (reference, call)));
@@ -58,7 +58,7 @@ impl Calls {
     }
 
     /// Removes and returns the calls over a connection.
-    pub(super) fn over(&mut self, link: LinkId) -> Vec<PendingCall> {
+    pub(super) fn take_by_link(&mut self, link: LinkId) -> Vec<PendingCall> {
         let lost = self.pending.iter().filter(|(_, call)| call.link == link);
         let lost: Vec<Reference> = lost.map(|(reference, _)| reference.clone()).collect();
         lost.iter().filter_map(|reference| self.remove(reference)).collect()

@@ -115,16 +115,16 @@ impl Machine {
             scope.node_down(id);
         }
         self.served.retain(|_, served| served.link != id);
-        let lost = self.calls.over(id).into_iter();
+        let lost = self.calls.take_by_link(id).into_iter();
         out.extend(lost.map(|call| NodeEffect::Result(call.token, Err(CallError::NoConnection))));
-        self.monitors_lost(id, out);
+        self.fire_monitors_of_link(id, out);
         if self.down.len() >= limits::KNOWN_NODES {
             let oldest = self.down.iter().min_by_key(|(_, peer)| peer.connection).map(|(name, _)| name.clone());
             oldest.and_then(|name| self.down.remove(&name));
         }
         let state = PeerState::Down { reason, left: by_peer.then_some(link.creation) };
         self.down.insert(link.name.clone(), Peer { state, since: now.wall, connection: id.0, owner: None });
-        self.untie(id, link, out);
+        self.remove_ties(id, link, out);
         self.changed = true;
     }
 

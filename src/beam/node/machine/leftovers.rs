@@ -37,7 +37,7 @@ impl Machine {
     }
 
     /// Removes the monitors and links of a connection that has ended.
-    pub(super) fn untie(&mut self, id: LinkId, link: Link, out: &mut Vec<NodeEffect>) {
+    pub(super) fn remove_ties(&mut self, id: LinkId, link: Link, out: &mut Vec<NodeEffect>) {
         let (monitors, links) = link.ties.into_parts();
         let (monitors, links) = (Box::new(monitors), Box::new(links));
         self.begin_clearing(Leftover::Link { id, monitors, links }, out);

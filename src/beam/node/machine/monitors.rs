@@ -35,7 +35,7 @@ impl Monitors {
     }
 
     /// Removes the monitors over a connection, and returns their tokens.
-    fn over(&mut self, link: LinkId) -> Vec<Token> {
+    fn take_by_link(&mut self, link: LinkId) -> Vec<Token> {
         let lost = self.monitors.iter().filter(|(_, monitor)| monitor.link == link);
         let lost: Vec<Reference> = lost.map(|(reference, _)| reference.clone()).collect();
         lost.iter().filter_map(|reference| self.remove(reference)).map(|monitor| monitor.token).collect()
@@ -81,7 +81,7 @@ impl Machine {
     }
 
     /// Fires our monitor of a process of this peer. Returns whether there was one.
-    pub(super) fn monitored_ended(
+    pub(super) fn fire_monitor(
         &mut self,
         id: LinkId,
         reference: &Reference,
@@ -97,8 +97,8 @@ impl Machine {
     }
 
     /// Fires our monitors over a connection that has ended.
-    pub(super) fn monitors_lost(&mut self, id: LinkId, out: &mut Vec<NodeEffect>) {
-        out.extend(self.monitors.over(id).into_iter().map(|token| NodeEffect::Down(token, no_connection())));
+    pub(super) fn fire_monitors_of_link(&mut self, id: LinkId, out: &mut Vec<NodeEffect>) {
+        out.extend(self.monitors.take_by_link(id).into_iter().map(|token| NodeEffect::Down(token, no_connection())));
     }
 }
 

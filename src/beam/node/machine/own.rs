@@ -150,7 +150,7 @@ impl Machine {
     }
 
     pub(super) fn expire_calls(&mut self, now: Now, out: &mut Vec<NodeEffect>) {
-        for (reference, call) in self.calls.expired(now.instant) {
+        for (reference, call) in self.calls.take_expired(now.instant) {
             out.extend(self.demonitor_call(&reference, &call));
             out.push(NodeEffect::Result(call.token, Err(CallError::TimedOut)));
         }

@@ -182,7 +182,7 @@ impl Machine {
     }
 
     /// Answers a call that waits. Does nothing if the call is unknown.
-    pub(super) fn answered(&mut self, call: CallId, value: Term, out: &mut Vec<NodeEffect>) {
+    pub(super) fn answer_call(&mut self, call: CallId, value: Term, out: &mut Vec<NodeEffect>) {
         if let Some(ServedCall { link, reply }) = self.served.remove(&call) {
             answer(link, &reply, &Outcome::Return(value), out);
         }

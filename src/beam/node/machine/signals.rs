@@ -301,7 +301,7 @@ impl Machine {
             out.push(NodeEffect::Result(call.token, result));
             return;
         }
-        if self.monitored_ended(id, reference, reason, out) {
+        if self.fire_monitor(id, reference, reason, out) {
             return;
         }
         for scope in self.scopes.values_mut() {

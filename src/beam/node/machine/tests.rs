@@ -74,12 +74,12 @@ fn peer(name: &str) -> Established {
 }
 
 /// A machine whose effects are returned to the test.
-struct Alone {
+struct Bench {
     machine: Machine,
     now: Now,
 }
 
-impl Alone {
+impl Bench {
     fn new() -> Self {
         Self { machine: machine("m@h"), now: now() }
     }
@@ -165,36 +165,36 @@ impl From<&str> for PeerReason {
 
 #[test]
 fn both_sides_continue_the_same_attempt_when_two_cross() {
-    let mut alone = Alone::new();
-    assert_eq!(alone.machine.accept_status(&node("a@h")), Status::Ok);
-    assert_eq!(alone.machine.accept_status(&node("m@h")), Status::NotAllowed, "our own name");
+    let mut bench = Bench::new();
+    assert_eq!(bench.machine.accept_status(&node("a@h")), Status::Ok);
+    assert_eq!(bench.machine.accept_status(&node("m@h")), Status::NotAllowed, "our own name");
     for name in ["a@h", "z@h"] {
-        assert_eq!(alone.run(NodeInput::Connect(node(name))), [NodeEffect::Dial(node(name))]);
-        assert_eq!(alone.run(NodeInput::Connect(node(name))), [], "an attempt is under way");
+        assert_eq!(bench.run(NodeInput::Connect(node(name))), [NodeEffect::Dial(node(name))]);
+        assert_eq!(bench.run(NodeInput::Connect(node(name))), [], "an attempt is under way");
     }
     // The attempt of the greater name continues: ours rather than a's, and z's rather than ours.
-    assert_eq!(alone.machine.accept_status(&node("a@h")), Status::Nok);
-    assert_eq!(alone.machine.accept_status(&node("z@h")), Status::OkSimultaneous);
-    assert!(alone.machine.still_wanted(&node("a@h")));
-    alone.up(1, "a@h");
-    assert_eq!(alone.machine.accept_status(&node("a@h")), Status::Alive);
-    assert!(!alone.machine.still_wanted(&node("a@h")), "the peer is connected");
-    alone.run(NodeInput::DialEnded("z@h".parse().unwrap()));
-    assert_eq!(alone.machine.accept_status(&node("z@h")), Status::Ok);
+    assert_eq!(bench.machine.accept_status(&node("a@h")), Status::Nok);
+    assert_eq!(bench.machine.accept_status(&node("z@h")), Status::OkSimultaneous);
+    assert!(bench.machine.still_wanted(&node("a@h")));
+    bench.up(1, "a@h");
+    assert_eq!(bench.machine.accept_status(&node("a@h")), Status::Alive);
+    assert!(!bench.machine.still_wanted(&node("a@h")), "the peer is connected");
+    bench.run(NodeInput::DialEnded("z@h".parse().unwrap()));
+    assert_eq!(bench.machine.accept_status(&node("z@h")), Status::Ok);
 }
 
 #[test]
 fn a_newer_connection_replaces_the_older_one_of_the_same_name() {
-    let mut alone = Alone::new();
-    alone.up(1, "p@h");
-    let pid = alone.spawn(vec![]);
-    alone.receive(1, monitor(Proc::Pid(pid.clone()), 1), None);
-    assert!(closes(&alone.up(2, "p@h"), 1));
-    assert_eq!(alone.machine.view().peers["p@h"].connection, 2);
-    let out = alone.run(NodeInput::LinkDown { link: LinkId(1), reason: "late".into(), by_peer: false });
+    let mut bench = Bench::new();
+    bench.up(1, "p@h");
+    let pid = bench.spawn(vec![]);
+    bench.receive(1, monitor(Proc::Pid(pid.clone()), 1), None);
+    assert!(closes(&bench.up(2, "p@h"), 1));
+    assert_eq!(bench.machine.view().peers["p@h"].connection, 2);
+    let out = bench.run(NodeInput::LinkDown { link: LinkId(1), reason: "late".into(), by_peer: false });
     assert_eq!(out, [], "the end of the replaced connection changes nothing");
-    assert!(alone.machine.view().peers["p@h"].is_up());
-    let out = alone.exit(&pid);
+    assert!(bench.machine.view().peers["p@h"].is_up());
+    let out = bench.exit(&pid);
     assert!(
         !signals(&out).iter().any(|c| matches!(c, Control::MonitorExit { .. })),
         "the monitor ended with its connection"
@@ -203,8 +203,8 @@ fn a_newer_connection_replaces_the_older_one_of_the_same_name() {
 
 #[test]
 fn only_published_peers_get_in_sync_and_discover() {
-    let mut alone = Alone::new();
-    let sent = alone.up(1, "p@h");
+    let mut bench = Bench::new();
+    let sent = bench.up(1, "p@h");
     let names: Vec<&str> = signals(&sent)
         .into_iter()
         .map(|control| match control {
@@ -214,45 +214,45 @@ fn only_published_peers_get_in_sync_and_discover() {
         .collect();
     assert_eq!(names, ["global_name_server", "pg"]);
     let hidden = Established { published: false, ..peer("q@h") };
-    assert_eq!(alone.run(NodeInput::LinkUp { link: LinkId(2), peer: hidden, origin: Origin::Accepted }), []);
+    assert_eq!(bench.run(NodeInput::LinkUp { link: LinkId(2), peer: hidden, origin: Origin::Accepted }), []);
 }
 
 #[test]
 fn a_hidden_node_discovers_unknown_scopes_again() {
-    let mut alone = Alone::new();
-    alone.machine.hidden = true;
+    let mut bench = Bench::new();
+    bench.machine.hidden = true;
     let discovers = |effects: &[NodeEffect]| -> usize {
         let to_scope = |c: &&Control| matches!(c, Control::SendName { to, .. } if *to == "pg");
         assert!(signals(effects).iter().all(to_scope), "global gets no message");
         effects.len()
     };
-    assert_eq!(discovers(&alone.up(1, "p@h")), 1);
-    assert_eq!(discovers(&alone.up(2, "q@h")), 1);
-    assert_eq!(alone.machine.next_deadline(), Some(alone.now.instant + limits::PG_POLL));
+    assert_eq!(discovers(&bench.up(1, "p@h")), 1);
+    assert_eq!(discovers(&bench.up(2, "q@h")), 1);
+    assert_eq!(bench.machine.next_deadline(), Some(bench.now.instant + limits::PG_POLL));
     let discover = Term::tuple([Term::atom("discover"), Term::Pid(foreign("p@h", 7))]);
     let to = Control::SendName { from: foreign("p@h", 7), to: Atom::literal("pg") };
-    alone.receive(1, to, Some(&discover));
-    alone.now.instant += limits::PG_POLL;
-    let out = alone.run(NodeInput::Tick);
+    bench.receive(1, to, Some(&discover));
+    bench.now.instant += limits::PG_POLL;
+    let out = bench.run(NodeInput::Tick);
     assert!(
         matches!(out.as_slice(), [NodeEffect::Signal(LinkId(2), ..)]),
         "only the unknown scope is discovered: {out:?}"
     );
-    assert_eq!(discovers(&alone.run(NodeInput::Tick)), 0, "not before the deadline");
+    assert_eq!(discovers(&bench.run(NodeInput::Tick)), 0, "not before the deadline");
     for link in [1, 2] {
-        alone.run(NodeInput::LinkDown { link: LinkId(link), reason: "gone".into(), by_peer: false });
+        bench.run(NodeInput::LinkDown { link: LinkId(link), reason: "gone".into(), by_peer: false });
     }
-    alone.now.instant += limits::PG_POLL;
-    assert_eq!(alone.run(NodeInput::Tick), []);
-    assert_eq!(alone.machine.next_deadline(), None);
+    bench.now.instant += limits::PG_POLL;
+    assert_eq!(bench.run(NodeInput::Tick), []);
+    assert_eq!(bench.machine.next_deadline(), None);
 }
 
 #[test]
 fn a_monitor_fires_at_once_without_a_process_and_otherwise_with_its_exit_reason() {
-    let mut alone = Alone::new();
-    alone.up(1, "p@h");
+    let mut bench = Bench::new();
+    bench.up(1, "p@h");
     let absent = Proc::Name(Atom::literal("global_name_server"));
-    let out = alone.receive(1, monitor(absent.clone(), 1), None);
+    let out = bench.receive(1, monitor(absent.clone(), 1), None);
     let down = |from: Proc, id, reason| Control::MonitorExit {
         from,
         to: foreign("p@h", 7),
@@ -261,86 +261,86 @@ fn a_monitor_fires_at_once_without_a_process_and_otherwise_with_its_exit_reason(
     };
     assert_eq!(signals(&out), [&down(absent, 1, "noproc")]);
 
-    let pid = alone.spawn(vec![]);
+    let pid = bench.spawn(vec![]);
     let earlier = Pid { creation: 9, ..pid.clone() };
-    let out = alone.receive(1, monitor(Proc::Pid(earlier.clone()), 2), None);
+    let out = bench.receive(1, monitor(Proc::Pid(earlier.clone()), 2), None);
     assert_eq!(signals(&out), [&down(Proc::Pid(earlier), 2, "noproc")], "a pid of another incarnation");
 
-    assert_eq!(alone.receive(1, monitor(Proc::Pid(pid.clone()), 3), None), []);
-    assert_eq!(alone.receive(1, monitor(Proc::Pid(pid.clone()), 4), None), []);
+    assert_eq!(bench.receive(1, monitor(Proc::Pid(pid.clone()), 3), None), []);
+    assert_eq!(bench.receive(1, monitor(Proc::Pid(pid.clone()), 4), None), []);
     let demonitor =
         Control::Demonitor { from: foreign("p@h", 7), to: Proc::Pid(pid.clone()), reference: reference("p@h", 3) };
-    assert_eq!(alone.receive(1, demonitor, None), []);
-    let out = alone.exit(&pid);
+    assert_eq!(bench.receive(1, demonitor, None), []);
+    let out = bench.exit(&pid);
     assert_eq!(signals(&out), [&down(Proc::Pid(pid), 4, "shutdown")]);
 }
 
 #[test]
 fn a_monitor_by_name_is_removed_when_another_process_has_the_name() {
-    let mut alone = Alone::new();
-    alone.up(1, "p@h");
+    let mut bench = Bench::new();
+    bench.up(1, "p@h");
     let name = || Atom::literal("name");
     for _ in 0..2 {
         let behaviour = Box::new(Echo);
-        alone.run(NodeInput::Spawn { name: Some(name()), behaviour, groups: vec![], token: 1 });
-        if alone.machine.pending().ties == 0 {
-            assert_eq!(alone.receive(1, monitor(Proc::Name(name()), 1), None), []);
+        bench.run(NodeInput::Spawn { name: Some(name()), behaviour, groups: vec![], token: 1 });
+        if bench.machine.pending().ties == 0 {
+            assert_eq!(bench.receive(1, monitor(Proc::Name(name()), 1), None), []);
         }
     }
-    assert_eq!(alone.machine.pending(), Pending { ties: 1, ..Pending::default() });
+    assert_eq!(bench.machine.pending(), Pending { ties: 1, ..Pending::default() });
     let (from, to) = (foreign("p@h", 7), Proc::Name(name()));
-    alone.receive(1, Control::Demonitor { from, to, reference: reference("p@h", 1) }, None);
-    assert_eq!(alone.machine.pending(), Pending::default());
-    assert_eq!(signals(&alone.run(NodeInput::Stop)), [] as [&Control; 0], "no monitor fires");
+    bench.receive(1, Control::Demonitor { from, to, reference: reference("p@h", 1) }, None);
+    assert_eq!(bench.machine.pending(), Pending::default());
+    assert_eq!(signals(&bench.run(NodeInput::Stop)), [] as [&Control; 0], "no monitor fires");
 }
 
 #[test]
 fn links_send_exit_signals_and_unlinks_are_acknowledged() {
-    let mut alone = Alone::new();
-    alone.up(1, "p@h");
-    let (us, them) = (alone.spawn(vec![]), foreign("p@h", 7));
+    let mut bench = Bench::new();
+    bench.up(1, "p@h");
+    let (us, them) = (bench.spawn(vec![]), foreign("p@h", 7));
     let link = Control::Link { from: them.clone(), to: us.clone() };
-    assert_eq!(alone.receive(1, link.clone(), None), []);
+    assert_eq!(bench.receive(1, link.clone(), None), []);
     let id = Raw::encode(&Term::Int(5));
     let unlink = Control::Unlink { id: Some(id.clone()), from: them.clone(), to: us.clone() };
     let ack = Control::UnlinkAck { id, from: us.clone(), to: them.clone() };
-    assert_eq!(signals(&alone.receive(1, unlink, None)), [&ack]);
-    alone.receive(1, link.clone(), None);
+    assert_eq!(signals(&bench.receive(1, unlink, None)), [&ack]);
+    bench.receive(1, link.clone(), None);
     let exit = |reason| Control::Exit { from: us.clone(), to: them.clone(), reason: atom(reason) };
-    let out = alone.exit(&us);
+    let out = bench.exit(&us);
     assert_eq!(signals(&out), [&exit("shutdown")]);
-    assert_eq!(signals(&alone.receive(1, link, None)), [&exit("noproc")], "the process has ended");
+    assert_eq!(signals(&bench.receive(1, link, None)), [&exit("noproc")], "the process has ended");
 }
 
 #[test]
 fn the_answer_to_a_call_goes_to_its_alias_and_a_cast_gets_none() {
-    let mut alone = Alone::new();
-    alone.up(1, "p@h");
-    let pid = alone.spawn(vec![]);
+    let mut bench = Bench::new();
+    bench.up(1, "p@h");
+    let pid = bench.spawn(vec![]);
     let alias = reference("p@h", 3);
     let tag = Term::improper(vec![Term::atom("alias")], Term::Reference(alias.clone()));
     let from = Term::tuple([Term::Pid(foreign("p@h", 7)), tag.clone()]);
     let call = Term::tuple([Term::atom("$gen_call"), from, Term::atom("hello")]);
-    let out = alone.receive(1, Control::Send { from: None, to: pid.clone() }, Some(&call));
+    let out = bench.receive(1, Control::Send { from: None, to: pid.clone() }, Some(&call));
     let answer = Term::tuple([tag, Term::tuple([Term::atom("got"), Term::atom("hello")])]);
     let control = Control::SendAlias { from: pid.clone(), to: alias };
     assert_eq!(out, [NodeEffect::Signal(LinkId(1), control, Some(Iovec::encode(&answer)))]);
     let cast = Term::tuple([Term::atom("$gen_cast"), Term::atom("hello")]);
-    assert_eq!(alone.receive(1, Control::Send { from: None, to: pid }, Some(&cast)), []);
+    assert_eq!(bench.receive(1, Control::Send { from: None, to: pid }, Some(&cast)), []);
 }
 
 #[test]
 fn pings_and_feature_requests_are_answered() {
-    let mut alone = Alone::new();
-    alone.up(1, "p@h");
+    let mut bench = Bench::new();
+    bench.up(1, "p@h");
     let (from, tag) = (Term::Pid(foreign("p@h", 7)), Term::Reference(reference("p@h", 3)));
     let is_auth = Term::tuple([Term::atom("is_auth"), Term::Atom(Atom::literal("p@h"))]);
     let call = Term::tuple([Term::atom("$gen_call"), Term::tuple([from.clone(), tag.clone()]), is_auth]);
     let to = |name| Control::SendName { from: foreign("p@h", 7), to: Atom::literal(name) };
-    let out = alone.receive(1, to("net_kernel"), Some(&call));
+    let out = bench.receive(1, to("net_kernel"), Some(&call));
     assert_eq!(message(&out), Term::tuple([tag, Term::atom("yes")]));
     let features = Term::tuple([from, Term::atom("features_request")]);
-    let out = alone.receive(1, to("rex"), Some(&features));
+    let out = bench.receive(1, to("rex"), Some(&features));
     let ours = Term::Atom(Atom::literal("m@h"));
     let expected = Term::tuple([Term::atom("features_reply"), ours, Term::List(vec![Term::atom("erpc")])]);
     assert_eq!(message(&out), expected);
@@ -348,11 +348,11 @@ fn pings_and_feature_requests_are_answered() {
 
 #[test]
 fn only_the_called_peer_can_answer_a_call() {
-    let mut alone = Alone::new();
-    alone.up(1, "p@h");
-    alone.up(2, "q@h");
+    let mut bench = Bench::new();
+    bench.up(1, "p@h");
+    bench.up(2, "q@h");
     let nodes = Function { module: Atom::literal("erlang"), function: Atom::literal("nodes"), args: vec![] };
-    let out = alone.run(NodeInput::Call { node: "p@h".parse().unwrap(), function: nodes, token: Some(1) });
+    let out = bench.run(NodeInput::Call { node: "p@h".parse().unwrap(), function: nodes, token: Some(1) });
     let [NodeEffect::Signal(_, Control::SpawnRequest { request, from, .. }, _)] = out.as_slice() else {
         panic!("{out:?}")
     };
@@ -362,25 +362,25 @@ fn only_the_called_peer_can_answer_a_call() {
         flags: 0,
         result: Err(Atom::literal("no")),
     };
-    assert_eq!(alone.receive(2, refused(), None), []);
-    assert_eq!(alone.receive(1, refused(), None).len(), 1);
+    assert_eq!(bench.receive(2, refused(), None), []);
+    assert_eq!(bench.receive(1, refused(), None).len(), 1);
 }
 
 #[test]
 fn a_monitor_of_a_peer_fires_once() {
-    let mut alone = Alone::new();
+    let mut bench = Bench::new();
     let to = || Address::name("server", "p@h").unwrap();
     let lost = |token| NodeEffect::Down(token, Raw::encode(&Term::atom("noconnection")));
-    assert_eq!(alone.run(NodeInput::Monitor { to: to(), token: 1 }), [lost(1)]);
-    alone.up(1, "p@h");
-    alone.up(2, "other@h");
-    let begin = |alone: &mut Alone, token| match alone.run(NodeInput::Monitor { to: to(), token }).as_slice() {
+    assert_eq!(bench.run(NodeInput::Monitor { to: to(), token: 1 }), [lost(1)]);
+    bench.up(1, "p@h");
+    bench.up(2, "other@h");
+    let begin = |bench: &mut Bench, token| match bench.run(NodeInput::Monitor { to: to(), token }).as_slice() {
         [NodeEffect::Signal(LinkId(1), Control::Monitor { from, to: Proc::Name(_), reference }, None)] => {
             (from.clone(), reference.clone())
         }
         other => panic!("{other:?}"),
     };
-    let (from, reference) = begin(&mut alone, 2);
+    let (from, reference) = begin(&mut bench, 2);
     let reason = Raw::encode(&Term::atom("oops"));
     let ended = || Control::MonitorExit {
         from: Proc::Name(Atom::literal("server")),
@@ -388,37 +388,37 @@ fn a_monitor_of_a_peer_fires_once() {
         reference: reference.clone(),
         reason: reason.clone(),
     };
-    assert_eq!(alone.receive(2, ended(), None), [], "another peer cannot end the monitor");
-    assert_eq!(alone.receive(1, ended(), None), [NodeEffect::Down(2, reason.clone())]);
-    assert_eq!(alone.receive(1, ended(), None), [], "the monitor has fired");
-    let (_, removed) = begin(&mut alone, 3);
-    match alone.run(NodeInput::Demonitor(3)).as_slice() {
+    assert_eq!(bench.receive(2, ended(), None), [], "another peer cannot end the monitor");
+    assert_eq!(bench.receive(1, ended(), None), [NodeEffect::Down(2, reason.clone())]);
+    assert_eq!(bench.receive(1, ended(), None), [], "the monitor has fired");
+    let (_, removed) = begin(&mut bench, 3);
+    match bench.run(NodeInput::Demonitor(3)).as_slice() {
         [NodeEffect::Signal(LinkId(1), Control::Demonitor { reference, .. }, None)] => assert_eq!(*reference, removed),
         other => panic!("{other:?}"),
     }
-    begin(&mut alone, 4);
-    assert_eq!(alone.machine.pending(), Pending { monitors: 1, ..Pending::default() });
+    begin(&mut bench, 4);
+    assert_eq!(bench.machine.pending(), Pending { monitors: 1, ..Pending::default() });
     let down = |link| NodeInput::LinkDown { link: LinkId(link), reason: "".into(), by_peer: false };
-    assert_eq!(alone.run(down(2)), []);
-    assert_eq!(alone.run(down(1)), [lost(4)]);
-    assert_eq!(alone.machine.pending(), Pending::default());
+    assert_eq!(bench.run(down(2)), []);
+    assert_eq!(bench.run(down(1)), [lost(4)]);
+    assert_eq!(bench.machine.pending(), Pending::default());
 }
 
 #[test]
 fn a_call_ends_with_a_result_a_refusal_a_lost_connection_or_a_timeout() {
     let nodes = || Function { module: Atom::literal("erlang"), function: Atom::literal("nodes"), args: vec![] };
     let call = |token| NodeInput::Call { node: "p@h".parse().unwrap(), function: nodes(), token: Some(token) };
-    let mut alone = Alone::new();
-    assert_eq!(alone.run(call(1)), [NodeEffect::Result(1, Err(CallError::NoConnection))]);
-    alone.up(1, "p@h");
-    let begin = |alone: &mut Alone, token| match alone.run(call(token)).as_slice() {
+    let mut bench = Bench::new();
+    assert_eq!(bench.run(call(1)), [NodeEffect::Result(1, Err(CallError::NoConnection))]);
+    bench.up(1, "p@h");
+    let begin = |bench: &mut Bench, token| match bench.run(call(token)).as_slice() {
         [NodeEffect::Signal(_, Control::SpawnRequest { request, from, .. }, Some(_))] => {
             (request.clone(), from.clone())
         }
         other => panic!("{other:?}"),
     };
 
-    let (request, from) = begin(&mut alone, 2);
+    let (request, from) = begin(&mut bench, 2);
     let value = Term::tuple([Term::Reference(request.clone()), Term::atom("return"), Term::List(vec![])]);
     let ended = |reference: Reference, reason: &Term| Control::MonitorExit {
         from: Proc::Pid(foreign("p@h", 9)),
@@ -426,33 +426,33 @@ fn a_call_ends_with_a_result_a_refusal_a_lost_connection_or_a_timeout() {
         reference,
         reason: Raw::encode(reason),
     };
-    let result = alone.receive(1, ended(request, &value), None);
+    let result = bench.receive(1, ended(request, &value), None);
     assert_eq!(result, [NodeEffect::Result(2, Ok(Raw::encode(&Term::List(vec![]))))]);
 
-    let (request, _) = begin(&mut alone, 3);
-    let out = alone.receive(1, ended(request, &Term::atom("killed")), None);
+    let (request, _) = begin(&mut bench, 3);
+    let out = bench.receive(1, ended(request, &Term::atom("killed")), None);
     assert_eq!(out, [NodeEffect::Result(3, Err(CallError::Failed))]);
 
-    let (request, to) = begin(&mut alone, 4);
+    let (request, to) = begin(&mut bench, 4);
     let refusal = Control::SpawnReply { request, to, flags: 0, result: Err(Atom::literal("notsup")) };
-    let out = alone.receive(1, refusal, None);
+    let out = bench.receive(1, refusal, None);
     assert_eq!(out, [NodeEffect::Result(4, Err(CallError::Refused(Atom::literal("notsup"))))]);
 
-    begin(&mut alone, 5);
-    assert_eq!(alone.machine.next_deadline(), Some(alone.now.instant + limits::CALL_TIME));
-    alone.now.instant += limits::CALL_TIME - Duration::from_millis(1);
-    assert_eq!(alone.run(NodeInput::Tick), []);
-    alone.now.instant += Duration::from_millis(1);
-    assert_eq!(alone.run(NodeInput::Tick), [NodeEffect::Result(5, Err(CallError::TimedOut))]);
+    begin(&mut bench, 5);
+    assert_eq!(bench.machine.next_deadline(), Some(bench.now.instant + limits::CALL_TIME));
+    bench.now.instant += limits::CALL_TIME - Duration::from_millis(1);
+    assert_eq!(bench.run(NodeInput::Tick), []);
+    bench.now.instant += Duration::from_millis(1);
+    assert_eq!(bench.run(NodeInput::Tick), [NodeEffect::Result(5, Err(CallError::TimedOut))]);
 
-    begin(&mut alone, 6);
-    let out = alone.run(NodeInput::LinkDown { link: LinkId(1), reason: "gone".into(), by_peer: false });
+    begin(&mut bench, 6);
+    let out = bench.run(NodeInput::LinkDown { link: LinkId(1), reason: "gone".into(), by_peer: false });
     assert_eq!(out, [NodeEffect::Result(6, Err(CallError::NoConnection))]);
-    assert_eq!(alone.machine.next_deadline(), None);
+    assert_eq!(bench.machine.next_deadline(), None);
 
-    alone.up(2, "p@h");
+    bench.up(2, "p@h");
     for token in 0..limits::CALLS as u64 {
-        begin(&mut alone, token);
+        begin(&mut bench, token);
     }
-    assert_eq!(alone.run(call(9)), [NodeEffect::Result(9, Err(CallError::TooMany))]);
+    assert_eq!(bench.run(call(9)), [NodeEffect::Result(9, Err(CallError::TooMany))]);
 }

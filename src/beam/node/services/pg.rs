@@ -221,10 +221,12 @@ impl Scope {
         };
         self.touched = true;
         let (work, replaced) = match incoming {
-            Incoming::Discover(pid, version) => return Ok(self.discovered(link, pid, version, new_reference, out)),
-            Incoming::Sync(pid, work) => (work, self.know(link, &pid, Version::Zero, new_reference, out)),
+            Incoming::Discover(pid, version) => {
+                return Ok(self.answer_discover(link, pid, version, new_reference, out));
+            }
+            Incoming::Sync(pid, work) => (work, self.monitor_scope(link, &pid, Version::Zero, new_reference, out)),
             // The scope has not exchanged its groups with ours (see the same clauses in `pg.erl`).
-            Incoming::Update(pid, _) if !self.knows(link, &pid) => return Ok(false),
+            Incoming::Update(pid, _) if !self.is_known(link, &pid) => return Ok(false),
             Incoming::Update(_, work) => (work, false),
         };
         let Some(remote) = self.remotes.get_mut(&link) else { return Ok(replaced) };
@@ -251,13 +253,13 @@ impl Scope {
         }
     }
 
-    fn knows(&self, link: LinkId, pid: &Pid) -> bool {
+    fn is_known(&self, link: LinkId, pid: &Pid) -> bool {
         self.remotes.get(&link).is_some_and(|remote| remote.pid == *pid)
     }
 
     /// Answers `discover` of a peer's scope with our groups, and discovers the scope in turn if it
     /// is new. Returns whether watched groups changed.
-    fn discovered(
+    fn answer_discover(
         &mut self,
         link: LinkId,
         pid: Pid,
@@ -267,11 +269,11 @@ impl Scope {
     ) -> bool {
         let to = |message| (link, Control::Send { from: Some(self.pid.clone()), to: pid.clone() }, Some(message));
         out.push(to(Outgoing::Sync(&self.local).message(version, &self.pid)));
-        let is_new = !self.knows(link, &pid);
+        let is_new = !self.is_known(link, &pid);
         if is_new {
             out.push(to(Outgoing::Discover.message(version, &self.pid)));
         }
-        let changed = self.know(link, &pid, version, new_reference, out);
+        let changed = self.monitor_scope(link, &pid, version, new_reference, out);
         if let Some(remote) = self.remotes.get_mut(&link) {
             (remote.version, remote.is_synced) = (version, true);
         }
@@ -280,7 +282,7 @@ impl Scope {
 
     /// Monitors a peer's scope, if it is new. Removes the members of the scope that it replaces.
     /// Returns whether watched groups changed.
-    fn know(
+    fn monitor_scope(
         &mut self,
         link: LinkId,
         pid: &Pid,
@@ -288,7 +290,7 @@ impl Scope {
         new_reference: &mut impl FnMut() -> Reference,
         out: &mut Signals,
     ) -> bool {
-        if self.knows(link, pid) {
+        if self.is_known(link, pid) {
             return false;
         }
         let monitor = new_reference();

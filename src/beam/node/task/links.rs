@@ -109,7 +109,7 @@ impl Task {
     }
 
     /// Handles messages from a connection, or its end.
-    pub(super) fn arrived(&mut self, id: LinkId, arrival: Arrival, permit: Permit) {
+    pub(super) fn handle_arrival(&mut self, id: LinkId, arrival: Arrival, permit: Permit) {
         match arrival {
             Arrival::Messages(batch) => {
                 self.handle(NodeInput::Messages(id, batch));

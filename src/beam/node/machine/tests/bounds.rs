@@ -5,25 +5,25 @@ use super::*;
 
 #[test]
 fn a_message_that_is_not_a_term_closes_only_its_own_connection() {
-    let mut alone = Alone::new();
-    alone.up(1, "p@h");
-    alone.up(2, "q@h");
+    let mut bench = Bench::new();
+    bench.up(1, "p@h");
+    bench.up(2, "q@h");
     let control = Control::SendName { from: foreign("p@h", 7), to: Atom::literal("rex") };
-    let out = alone.run(NodeInput::Messages(LinkId(1), vec![(control, Some(Bytes::from_static(&[255])))]));
+    let out = bench.run(NodeInput::Messages(LinkId(1), vec![(control, Some(Bytes::from_static(&[255])))]));
     assert!(closes(&out, 1));
-    let view = alone.machine.view();
+    let view = bench.machine.view();
     assert!(!view.peers["p@h"].is_up() && view.peers["q@h"].is_up());
 }
 
 #[test]
 fn only_a_message_that_exceeds_the_limits_is_dropped() {
-    let mut alone = Alone::new();
-    alone.up(1, "p@h");
+    let mut bench = Bench::new();
+    bench.up(1, "p@h");
     let mut deep = [104, 1].repeat(limits::TERM_DEPTH + 1);
     deep.push(106);
     let control = Control::SendName { from: foreign("p@h", 7), to: Atom::literal("rex") };
     let mut receive =
-        |bytes: Vec<u8>| alone.run(NodeInput::Messages(LinkId(1), vec![(control.clone(), Some(bytes.into()))]));
+        |bytes: Vec<u8>| bench.run(NodeInput::Messages(LinkId(1), vec![(control.clone(), Some(bytes.into()))]));
     let dropped = [NodeEffect::Dropped(LinkId(1), DecodeError::TooDeep)];
     assert_eq!(receive(deep.clone()), dropped);
     // A waiting caller gets an answer.
@@ -42,14 +42,14 @@ fn only_a_message_that_exceeds_the_limits_is_dropped() {
         assert_eq!(message(&out[1..]), Term::tuple([Term::atom("tag"), refused.clone()]), "{label}");
     }
     assert_eq!(labelled("other"), dropped);
-    assert!(alone.machine.view().peers["p@h"].is_up());
+    assert!(bench.machine.view().peers["p@h"].is_up());
 }
 
 #[test]
 fn too_many_elements_in_a_message_of_a_scope_close_only_its_own_connection() {
-    let mut alone = Alone::new();
-    alone.up(1, "p@h");
-    alone.up(2, "q@h");
+    let mut bench = Bench::new();
+    bench.up(1, "p@h");
+    bench.up(2, "q@h");
     let groups = u32::try_from(limits::TERM_NODES).expect("small");
     let mut sync = vec![104, 2, 119, 9];
     sync.extend(b"$gen_cast");
@@ -58,27 +58,27 @@ fn too_many_elements_in_a_message_of_a_scope_close_only_its_own_connection() {
     sync.extend(std::iter::repeat_n(106, limits::TERM_NODES + 1));
     let mut receive = |to: &'static str| {
         let control = Control::SendName { from: foreign("p@h", 7), to: Atom::literal(to) };
-        alone.run(NodeInput::Messages(LinkId(1), vec![(control, Some(sync.clone().into()))]))
+        bench.run(NodeInput::Messages(LinkId(1), vec![(control, Some(sync.clone().into()))]))
     };
     assert_eq!(receive("nobody"), [NodeEffect::Dropped(LinkId(1), DecodeError::TooManyNodes)]);
     assert!(closes(&receive("pg"), 1));
-    let view = alone.machine.view();
+    let view = bench.machine.view();
     assert!(!view.peers["p@h"].is_up() && view.peers["q@h"].is_up());
 }
 
 #[test]
 fn the_oldest_disconnected_node_is_forgotten_beyond_the_limit() {
-    let mut alone = Alone::new();
+    let mut bench = Bench::new();
     let reason = || "gone".into();
     for i in 0..=limits::KNOWN_NODES {
         let (link, name) = (i as u64, if i == limits::KNOWN_NODES { "a@h".to_owned() } else { format!("n{i}@h") });
-        alone.up(link, &name);
-        alone.run(NodeInput::LinkDown { link: LinkId(link), reason: reason(), by_peer: false });
+        bench.up(link, &name);
+        bench.run(NodeInput::LinkDown { link: LinkId(link), reason: reason(), by_peer: false });
     }
     // Another node that disconnects at the same time must not push out the one before it.
-    alone.up(u64::MAX, "z@h");
-    alone.run(NodeInput::LinkDown { link: LinkId(u64::MAX), reason: reason(), by_peer: false });
-    let peers = alone.machine.view().peers;
+    bench.up(u64::MAX, "z@h");
+    bench.run(NodeInput::LinkDown { link: LinkId(u64::MAX), reason: reason(), by_peer: false });
+    let peers = bench.machine.view().peers;
     assert_eq!(peers.len(), limits::KNOWN_NODES);
     let remembered = ["n0@h", "n1@h", "n2@h", "a@h", "z@h"].map(|name| peers.contains_key(name));
     assert_eq!(remembered, [false, false, true, true, true]);
@@ -86,70 +86,70 @@ fn the_oldest_disconnected_node_is_forgotten_beyond_the_limit() {
 
 #[test]
 fn a_disconnected_node_is_shown_until_it_is_forgotten() {
-    let mut alone = Alone::new();
-    alone.up(1, "p@h");
-    alone.up(2, "d1f@h");
-    alone.run(NodeInput::LinkDown { link: LinkId(2), reason: "gone".into(), by_peer: false });
-    let shown = |alone: &Alone| alone.machine.view().peers.keys().map(ToString::to_string).collect::<Vec<_>>();
-    assert_eq!(shown(&alone), ["d1f@h", "p@h"]);
-    alone.machine.take_changed();
-    alone.run(NodeInput::Forget(vec!["d1f@h".parse().unwrap(), "p@h".parse().unwrap(), "unknown@h".parse().unwrap()]));
-    assert_eq!(shown(&alone), ["p@h"], "a connected node stays");
-    assert!(alone.machine.take_changed() && !alone.machine.has_met(&node("d1f@h")));
-    alone.run(NodeInput::Forget(vec!["d1f@h".parse().unwrap()]));
-    assert!(!alone.machine.take_changed());
+    let mut bench = Bench::new();
+    bench.up(1, "p@h");
+    bench.up(2, "d1f@h");
+    bench.run(NodeInput::LinkDown { link: LinkId(2), reason: "gone".into(), by_peer: false });
+    let shown = |bench: &Bench| bench.machine.view().peers.keys().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(shown(&bench), ["d1f@h", "p@h"]);
+    bench.machine.take_changed();
+    bench.run(NodeInput::Forget(vec!["d1f@h".parse().unwrap(), "p@h".parse().unwrap(), "unknown@h".parse().unwrap()]));
+    assert_eq!(shown(&bench), ["p@h"], "a connected node stays");
+    assert!(bench.machine.take_changed() && !bench.machine.has_met(&node("d1f@h")));
+    bench.run(NodeInput::Forget(vec!["d1f@h".parse().unwrap()]));
+    assert!(!bench.machine.take_changed());
 }
 
 #[test]
 fn monitors_and_links_of_a_peer_are_bounded() {
-    let mut alone = Alone::new();
-    alone.up(1, "p@h");
-    let pid = Proc::Pid(alone.spawn(vec![]));
+    let mut bench = Bench::new();
+    bench.up(1, "p@h");
+    let pid = Proc::Pid(bench.spawn(vec![]));
     let mut monitors = |range: std::ops::Range<usize>| {
         let each = |id| (monitor(pid.clone(), u32::try_from(id).unwrap()), None);
-        let mut out = alone.run(NodeInput::Messages(LinkId(1), range.map(each).collect()));
-        while alone.machine.step(alone.now, &mut out).is_some() {}
+        let mut out = bench.run(NodeInput::Messages(LinkId(1), range.map(each).collect()));
+        while bench.machine.step(bench.now, &mut out).is_some() {}
         closes(&out, 1)
     };
     assert!(!monitors(0..limits::TIES));
     assert!(monitors(limits::TIES..limits::TIES + 1));
-    assert!(!alone.machine.view().peers["p@h"].is_up());
+    assert!(!bench.machine.view().peers["p@h"].is_up());
 }
 
 #[test]
 fn the_memory_of_monitors_and_links_counts_until_they_end() {
-    let mut alone = Alone::new();
-    alone.up(1, "p@h");
-    alone.up(2, "q@h");
-    let pid = alone.spawn(vec![]);
-    alone.receive(1, monitor(Proc::Pid(pid.clone()), 1), None);
-    let monitored = alone.machine.kept(LinkId(1));
-    alone.receive(1, Control::Link { from: foreign("p@h", 7), to: pid.clone() }, None);
-    let linked = alone.machine.kept(LinkId(1));
+    let mut bench = Bench::new();
+    bench.up(1, "p@h");
+    bench.up(2, "q@h");
+    let pid = bench.spawn(vec![]);
+    bench.receive(1, monitor(Proc::Pid(pid.clone()), 1), None);
+    let monitored = bench.machine.kept(LinkId(1));
+    bench.receive(1, Control::Link { from: foreign("p@h", 7), to: pid.clone() }, None);
+    let linked = bench.machine.kept(LinkId(1));
     assert!(0 < monitored && monitored < linked, "{monitored}, {linked}");
-    assert_eq!(alone.machine.kept(LinkId(2)), 0);
-    alone.exit(&pid);
-    assert_eq!(alone.machine.kept(LinkId(1)), 0);
-    let pid = alone.spawn(vec![]);
-    alone.receive(1, monitor(Proc::Pid(pid.clone()), 1), None);
-    alone.receive(1, Control::Link { from: foreign("p@h", 7), to: pid.clone() }, None);
-    assert_eq!(alone.machine.kept(LinkId(1)), linked);
-    alone.receive(
+    assert_eq!(bench.machine.kept(LinkId(2)), 0);
+    bench.exit(&pid);
+    assert_eq!(bench.machine.kept(LinkId(1)), 0);
+    let pid = bench.spawn(vec![]);
+    bench.receive(1, monitor(Proc::Pid(pid.clone()), 1), None);
+    bench.receive(1, Control::Link { from: foreign("p@h", 7), to: pid.clone() }, None);
+    assert_eq!(bench.machine.kept(LinkId(1)), linked);
+    bench.receive(
         1,
         Control::Demonitor { from: foreign("p@h", 7), to: Proc::Pid(pid), reference: reference("p@h", 1) },
         None,
     );
-    assert!(alone.machine.kept(LinkId(1)) < linked);
-    alone.run(NodeInput::LinkDown { link: LinkId(1), reason: "".into(), by_peer: false });
-    assert_eq!(alone.machine.kept(LinkId(1)), 0);
+    assert!(bench.machine.kept(LinkId(1)) < linked);
+    bench.run(NodeInput::LinkDown { link: LinkId(1), reason: "".into(), by_peer: false });
+    assert_eq!(bench.machine.kept(LinkId(1)), 0);
 }
 
 #[test]
 fn the_number_of_peers_is_bounded() {
-    let mut alone = Alone::new();
+    let mut bench = Bench::new();
     for i in 0..limits::PEERS {
-        alone.up(i as u64, &format!("n{i}@h"));
+        bench.up(i as u64, &format!("n{i}@h"));
     }
-    assert_eq!(alone.machine.accept_status(&node("another@h")), Status::NotAllowed);
-    assert_eq!(alone.machine.accept_status(&node("n0@h")), Status::Alive);
+    assert_eq!(bench.machine.accept_status(&node("another@h")), Status::NotAllowed);
+    assert_eq!(bench.machine.accept_status(&node("n0@h")), Status::Alive);
 }

@@ -5,10 +5,10 @@ use crate::etf::{Map, work};
 
 const PEER: &str = "p@h";
 
-fn up() -> Alone {
-    let mut alone = Alone::new();
-    alone.up(1, PEER);
-    alone
+fn up() -> Bench {
+    let mut bench = Bench::new();
+    bench.up(1, PEER);
+    bench
 }
 
 fn named(name: &'static str) -> Proc {
@@ -43,11 +43,11 @@ fn send(to: Proc, message: &Term) -> (Control, Option<Bytes>) {
 }
 
 /// Returns the number of operations until all of these messages are handled.
-fn cost(alone: &mut Alone, batch: Vec<(Control, Option<Bytes>)>) -> u64 {
+fn cost(bench: &mut Bench, batch: Vec<(Control, Option<Bytes>)>) -> u64 {
     work::of(|| {
-        let (mut out, now) = (Vec::new(), alone.now);
-        alone.machine.handle(now, NodeInput::Messages(LinkId(1), batch), &mut out);
-        while alone.machine.step(now, &mut out).is_some() {}
+        let (mut out, now) = (Vec::new(), bench.now);
+        bench.machine.handle(now, NodeInput::Messages(LinkId(1), batch), &mut out);
+        while bench.machine.step(now, &mut out).is_some() {}
     })
 }
 
@@ -80,19 +80,19 @@ fn the_cost_of_one_message_is_n_log_n() {
         let inner = Term::List(ints(n));
         (0..n / 16).fold(inner, |inner, _| Term::tuple([Term::atom("send"), Term::atom("rex"), inner]))
     };
-    type Kind<'a> = (&'a str, &'a dyn Fn(&mut Alone, usize) -> (Control, Option<Bytes>));
+    type Kind<'a> = (&'a str, &'a dyn Fn(&mut Bench, usize) -> (Control, Option<Bytes>));
     let kinds: [Kind<'_>; 12] = [
         ("a message to an unknown name", &|_, n| send(named("nobody"), &map(n))),
-        ("a call of a server, with a map", &|alone, n| {
-            let pid = alone.spawn(vec![]);
+        ("a call of a server, with a map", &|bench, n| {
+            let pid = bench.spawn(vec![]);
             send(Proc::Pid(pid), &call(Term::tuple([Term::atom("register"), map(n)])))
         }),
-        ("a call of a server, with a name", &|alone, n| {
-            let pid = alone.spawn(vec![]);
+        ("a call of a server, with a name", &|bench, n| {
+            let pid = bench.spawn(vec![]);
             send(Proc::Pid(pid), &call(Term::tuple([Term::atom("info"), Term::List(ints(n))])))
         }),
-        ("an event", &|alone, n| {
-            let pid = alone.spawn(vec![]);
+        ("an event", &|bench, n| {
+            let pid = bench.spawn(vec![]);
             send(Proc::Pid(pid), &Term::tuple([Term::atom("registered_v1"), map(n)]))
         }),
         ("a system message", &|_, n| send(named("rex"), &Term::tuple([Term::atom("system"), Term::List(ints(n))]))),
@@ -109,9 +109,9 @@ fn the_cost_of_one_message_is_n_log_n() {
     ];
     for (kind, message) in kinds {
         work::assert_n_log_n(kind, 1000, |n| {
-            let mut alone = up();
-            let message = message(&mut alone, n);
-            cost(&mut alone, vec![message])
+            let mut bench = up();
+            let message = message(&mut bench, n);
+            cost(&mut bench, vec![message])
         });
     }
 }
@@ -120,13 +120,13 @@ fn the_cost_of_one_message_is_n_log_n() {
 #[test]
 fn the_cost_of_small_messages_does_not_grow_with_the_node() {
     let crowded = |n: usize| {
-        let mut alone = up();
-        let pids: Vec<Pid> = (0..n).map(|_| alone.spawn(vec![Term::atom("g")])).collect();
+        let mut bench = up();
+        let pids: Vec<Pid> = (0..n).map(|_| bench.spawn(vec![Term::atom("g")])).collect();
         for (i, pid) in pids.iter().enumerate() {
-            alone.receive(1, monitor(Proc::Pid(pid.clone()), number(i)), None);
-            alone.receive(1, Control::Link { from: foreign(PEER, number(i)), to: pid.clone() }, None);
+            bench.receive(1, monitor(Proc::Pid(pid.clone()), number(i)), None);
+            bench.receive(1, Control::Link { from: foreign(PEER, number(i)), to: pid.clone() }, None);
         }
-        (alone, pids)
+        (bench, pids)
     };
     let to = |pid: &Pid| Proc::Pid(pid.clone());
     let peer = |i: usize| foreign(PEER, number(i));
@@ -158,26 +158,26 @@ fn the_cost_of_small_messages_does_not_grow_with_the_node() {
     ];
     for (kind, each) in kinds {
         work::assert_n_log_n(kind, 200, |n| {
-            let (mut alone, pids) = crowded(n);
+            let (mut bench, pids) = crowded(n);
             let batch = pids.iter().enumerate().map(|(i, pid)| (each(pid, i), None)).collect();
-            cost(&mut alone, batch)
+            cost(&mut bench, batch)
         });
     }
     work::assert_n_log_n("kill", 200, |n| {
-        let (mut alone, pids) = crowded(n);
+        let (mut bench, pids) = crowded(n);
         let kill = |pid: &Pid| (Control::Exit2 { from: peer(7), to: pid.clone(), reason: atom("kill") }, None);
-        cost(&mut alone, pids.iter().map(kill).collect())
+        cost(&mut bench, pids.iter().map(kill).collect())
     });
     work::assert_n_log_n("the end of a connection", 200, |n| {
-        let (mut alone, _) = crowded(n);
-        work::of(|| drop(alone.run(NodeInput::LinkDown { link: LinkId(1), reason: "gone".into(), by_peer: false })))
+        let (mut bench, _) = crowded(n);
+        work::of(|| drop(bench.run(NodeInput::LinkDown { link: LinkId(1), reason: "gone".into(), by_peer: false })))
     });
 }
 
 #[test]
 fn the_cost_of_init_connect_does_not_grow_with_the_number_of_peers() {
     work::assert_n_log_n("init_connect, of many peers", 200, |n| {
-        let mut alone = up();
+        let mut bench = up();
         let peer = |i: usize| foreign(PEER, number(i));
         let locker = |node| {
             let known = Term::List(vec![Term::Atom(node)]);
@@ -187,13 +187,13 @@ fn the_cost_of_init_connect_does_not_grow_with_the_number_of_peers() {
             let node = Atom::new(&format!("n{i}@h")).unwrap();
             let init = [Term::atom("init_connect"), Term::Int(1), Term::atom(PEER), locker(node)];
             let cast = Term::tuple([Term::atom("$gen_cast"), Term::tuple(init)]);
-            alone.up(u64::try_from(i).unwrap() + 2, &format!("q{i}@h"));
+            bench.up(u64::try_from(i).unwrap() + 2, &format!("q{i}@h"));
             (LinkId(u64::try_from(i).unwrap() + 2), send(named("global_name_server"), &cast))
         };
         let messages: Vec<_> = (0..n).map(message).collect();
         work::of(|| {
             for (link, message) in messages {
-                drop(alone.run(NodeInput::Messages(link, vec![message])));
+                drop(bench.run(NodeInput::Messages(link, vec![message])));
             }
         })
     });
@@ -201,14 +201,14 @@ fn the_cost_of_init_connect_does_not_grow_with_the_number_of_peers() {
 
 #[test]
 fn a_reference_identifies_one_monitor() {
-    let mut alone = up();
-    let (first, second) = (alone.spawn(vec![]), alone.spawn(vec![]));
+    let mut bench = up();
+    let (first, second) = (bench.spawn(vec![]), bench.spawn(vec![]));
     for pid in [&first, &second, &second] {
-        alone.receive(1, monitor(Proc::Pid(pid.clone()), 5), None);
+        bench.receive(1, monitor(Proc::Pid(pid.clone()), 5), None);
     }
-    assert_eq!(alone.machine.pending().ties, 1);
+    assert_eq!(bench.machine.pending().ties, 1);
     let fires = |out: &[NodeEffect]| signals(out).iter().any(|control| matches!(control, Control::MonitorExit { .. }));
-    assert!(!fires(&alone.exit(&first)));
-    assert!(fires(&alone.exit(&second)));
-    assert_eq!(alone.machine.pending(), Pending::default());
+    assert!(!fires(&bench.exit(&first)));
+    assert!(fires(&bench.exit(&second)));
+    assert_eq!(bench.machine.pending(), Pending::default());
 }

@@ -12,8 +12,8 @@ fn gen_call(token: Token) -> NodeInput {
 }
 
 /// Begins a call. Returns its reference and the process that waits for the answer.
-fn begin(alone: &mut Alone, token: Token) -> (Reference, Pid) {
-    match alone.run(gen_call(token)).as_slice() {
+fn begin(bench: &mut Bench, token: Token) -> (Reference, Pid) {
+    match bench.run(gen_call(token)).as_slice() {
         [
             NodeEffect::Signal(_, Control::Monitor { from, to, reference }, None),
             NodeEffect::Signal(_, Control::SendName { from: sender, to: name }, Some(message)),
@@ -38,51 +38,51 @@ fn send(to: &Pid) -> Control {
 
 #[test]
 fn the_answer_to_a_gen_call_also_removes_its_monitor() {
-    let mut alone = Alone::new();
-    assert_eq!(alone.run(gen_call(1)), [NodeEffect::Result(1, Err(CallError::NoConnection))]);
-    alone.up(1, "p@h");
-    alone.up(2, "q@h");
-    let (reference, from) = begin(&mut alone, 2);
-    assert_eq!(alone.receive(2, send(&from), Some(&answer(&reference, "x"))), [], "another peer answers");
-    let out = alone.receive(1, send(&from), Some(&answer(&reference, "x")));
+    let mut bench = Bench::new();
+    assert_eq!(bench.run(gen_call(1)), [NodeEffect::Result(1, Err(CallError::NoConnection))]);
+    bench.up(1, "p@h");
+    bench.up(2, "q@h");
+    let (reference, from) = begin(&mut bench, 2);
+    assert_eq!(bench.receive(2, send(&from), Some(&answer(&reference, "x"))), [], "another peer answers");
+    let out = bench.receive(1, send(&from), Some(&answer(&reference, "x")));
     let to = Proc::Name(Atom::literal("server"));
     let demonitor = Control::Demonitor { from: from.clone(), to, reference: reference.clone() };
     assert_eq!(out, [NodeEffect::Signal(LinkId(1), demonitor, None), NodeEffect::Result(2, Ok(atom("x")))]);
-    assert_eq!(alone.receive(1, send(&from), Some(&answer(&reference, "x"))), [], "the call has ended");
-    assert_eq!(alone.machine.next_deadline(), None);
+    assert_eq!(bench.receive(1, send(&from), Some(&answer(&reference, "x"))), [], "the call has ended");
+    assert_eq!(bench.machine.next_deadline(), None);
 
     // A function call is not answered by a message.
     let nodes = Function { module: Atom::literal("erlang"), function: Atom::literal("nodes"), args: vec![] };
-    let out = alone.run(NodeInput::Call { node: "p@h".parse().unwrap(), function: nodes, token: Some(3) });
+    let out = bench.run(NodeInput::Call { node: "p@h".parse().unwrap(), function: nodes, token: Some(3) });
     let [NodeEffect::Signal(_, Control::SpawnRequest { request, .. }, _)] = out.as_slice() else { panic!("{out:?}") };
-    assert_eq!(alone.receive(1, send(&from), Some(&answer(request, "x"))), []);
-    assert_eq!(alone.machine.pending().calls, 1);
+    assert_eq!(bench.receive(1, send(&from), Some(&answer(request, "x"))), []);
+    assert_eq!(bench.machine.pending().calls, 1);
 }
 
 #[test]
 fn a_gen_call_ends_with_its_process_its_connection_or_a_timeout() {
-    let mut alone = Alone::new();
-    alone.up(1, "p@h");
-    let (reference, from) = begin(&mut alone, 1);
+    let mut bench = Bench::new();
+    bench.up(1, "p@h");
+    let (reference, from) = begin(&mut bench, 1);
     let down =
         Control::MonitorExit { from: Proc::Name(Atom::literal("server")), to: from, reference, reason: atom("noproc") };
-    assert_eq!(alone.receive(1, down, None), [NodeEffect::Result(1, Err(CallError::NoProcess))]);
+    assert_eq!(bench.receive(1, down, None), [NodeEffect::Result(1, Err(CallError::NoProcess))]);
 
-    begin(&mut alone, 2);
-    alone.now.instant += limits::CALL_TIME;
-    let out = alone.run(NodeInput::Tick);
+    begin(&mut bench, 2);
+    bench.now.instant += limits::CALL_TIME;
+    let out = bench.run(NodeInput::Tick);
     assert!(matches!(signals(&out)[..], [Control::Demonitor { .. }]), "{out:?}");
     assert_eq!(out.last(), Some(&NodeEffect::Result(2, Err(CallError::TimedOut))));
 
-    begin(&mut alone, 3);
-    let out = alone.run(NodeInput::LinkDown { link: LinkId(1), reason: "gone".into(), by_peer: false });
+    begin(&mut bench, 3);
+    let out = bench.run(NodeInput::LinkDown { link: LinkId(1), reason: "gone".into(), by_peer: false });
     assert_eq!(out, [NodeEffect::Result(3, Err(CallError::NoConnection))]);
 
-    alone.up(2, "p@h");
+    bench.up(2, "p@h");
     for token in 0..limits::CALLS as u64 {
-        begin(&mut alone, token);
+        begin(&mut bench, token);
     }
-    assert_eq!(alone.run(gen_call(9)), [NodeEffect::Result(9, Err(CallError::TooMany))]);
+    assert_eq!(bench.run(gen_call(9)), [NodeEffect::Result(9, Err(CallError::TooMany))]);
 }
 
 struct Recorder(std::sync::mpsc::Sender<(Term, Source)>);
@@ -104,39 +104,39 @@ impl Behaviour for Recorder {
 #[test]
 fn a_link_sends_one_exit_signal() {
     let (sender, received) = std::sync::mpsc::channel();
-    let mut alone = Alone::new();
+    let mut bench = Bench::new();
     let (name, behaviour) = (Some(Atom::literal("recorder")), Box::new(Recorder(sender)));
-    let out = alone.run(NodeInput::Spawn { name, behaviour, groups: vec![], token: 1 });
+    let out = bench.run(NodeInput::Spawn { name, behaviour, groups: vec![], token: 1 });
     let [NodeEffect::Spawned(1, process)] = out.as_slice() else { panic!("{out:?}") };
-    let ours = alone.machine.processes.pid(*process).unwrap().clone();
+    let ours = bench.machine.processes.pid(*process).unwrap().clone();
     let theirs = |id| foreign("p@h", id);
-    let link = |alone: &mut Alone, id| alone.run(NodeInput::LinkTo { process: *process, to: theirs(id) });
+    let link = |bench: &mut Bench, id| bench.run(NodeInput::LinkTo { process: *process, to: theirs(id) });
     let exits = |id, reason, connection| {
         let exit = Term::tuple([Term::atom("EXIT"), Term::Pid(theirs(id)), reason]);
         assert_eq!(received.try_recv(), Ok((exit, Source { node: Atom::literal("p@h"), connection })));
         assert!(received.try_recv().is_err());
     };
-    assert_eq!(link(&mut alone, 8), []);
+    assert_eq!(link(&mut bench, 8), []);
     exits(8, Term::atom("noconnection"), 0);
-    alone.up(7, "p@h");
+    bench.up(7, "p@h");
     for id in [8, 9] {
         let sent = Control::Link { from: ours.clone(), to: theirs(id) };
-        assert_eq!(link(&mut alone, id), [NodeEffect::Signal(LinkId(7), sent, None)]);
+        assert_eq!(link(&mut bench, id), [NodeEffect::Signal(LinkId(7), sent, None)]);
     }
     let exit = |id, reason: &Term| Control::Exit { from: theirs(id), to: ours.clone(), reason: Raw::encode(reason) };
-    alone.receive(7, exit(8, &Term::atom("oops")), None);
+    bench.receive(7, exit(8, &Term::atom("oops")), None);
     exits(8, Term::atom("oops"), 7);
-    alone.receive(7, exit(8, &Term::atom("oops")), None);
+    bench.receive(7, exit(8, &Term::atom("oops")), None);
     assert!(received.try_recv().is_err(), "the link has ended already");
-    alone.run(NodeInput::LinkDown { link: LinkId(7), reason: "".into(), by_peer: false });
+    bench.run(NodeInput::LinkDown { link: LinkId(7), reason: "".into(), by_peer: false });
     exits(9, Term::atom("noconnection"), 7);
-    assert_eq!(alone.machine.pending(), Pending::default());
-    alone.up(7, "p@h");
-    link(&mut alone, 8);
-    alone.receive(7, exit(8, &Term::binary(vec![0; limits::CALL_ARGUMENTS])), None);
+    assert_eq!(bench.machine.pending(), Pending::default());
+    bench.up(7, "p@h");
+    link(&mut bench, 8);
+    bench.receive(7, exit(8, &Term::binary(vec![0; limits::CALL_ARGUMENTS])), None);
     exits(8, Term::atom("too_large"), 7);
-    link(&mut alone, 8);
-    let out = alone.run(NodeInput::Exit(*process, "enough"));
+    link(&mut bench, 8);
+    let out = bench.run(NodeInput::Exit(*process, "enough"));
     let sent = Control::Exit { from: ours.clone(), to: theirs(8), reason: Raw::encode(&Term::atom("enough")) };
     assert_eq!(out, [NodeEffect::Signal(LinkId(7), sent, None)], "our process ends");
 }
@@ -144,17 +144,17 @@ fn a_link_sends_one_exit_signal() {
 #[test]
 fn a_process_receives_messages_and_their_source() {
     let (sender, received) = std::sync::mpsc::channel();
-    let mut alone = Alone::new();
-    alone.up(7, "p@h");
+    let mut bench = Bench::new();
+    bench.up(7, "p@h");
     let name = Atom::literal("recorder");
-    alone.run(NodeInput::Spawn {
+    bench.run(NodeInput::Spawn {
         name: Some(name.clone()),
         behaviour: Box::new(Recorder(sender)),
         groups: vec![],
         token: 1,
     });
     let message = Term::tuple([Term::atom("event"), Term::Int(1)]);
-    alone.receive(7, Control::SendName { from: foreign("q@h", 1), to: name }, Some(&message));
+    bench.receive(7, Control::SendName { from: foreign("q@h", 1), to: name }, Some(&message));
     let from = Source { node: Atom::literal("p@h"), connection: 7 };
     assert_eq!(
         received.try_recv(),

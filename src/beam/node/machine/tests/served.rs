@@ -9,10 +9,10 @@ fn them() -> Pid {
     foreign(PEER, 7)
 }
 
-fn up() -> Alone {
-    let mut alone = Alone::new();
-    alone.up(1, PEER);
-    alone
+fn up() -> Bench {
+    let mut bench = Bench::new();
+    bench.up(1, PEER);
+    bench
 }
 
 fn tuple(elements: &[Term]) -> Term {
@@ -46,8 +46,8 @@ fn request(mfa: (&'static str, &'static str, u8), options: &[Term]) -> Control {
 }
 
 /// Sends a spawn request. Returns the flags of the answer and the exit reasons by link and monitor.
-fn spawn(alone: &mut Alone, control: Control, args: &[Term]) -> (u32, Vec<Raw>) {
-    let out = alone.receive(1, control, Some(&Term::List(args.to_vec())));
+fn spawn(bench: &mut Bench, control: Control, args: &[Term]) -> (u32, Vec<Raw>) {
+    let out = bench.receive(1, control, Some(&Term::List(args.to_vec())));
     ended(&out)
 }
 
@@ -68,10 +68,10 @@ fn ended(out: &[NodeEffect]) -> (u32, Vec<Raw>) {
     (*flags, controls.map(reason).collect())
 }
 
-fn erpc(alone: &mut Alone, mfa: &[Term; 3]) -> Term {
+fn erpc(bench: &mut Bench, mfa: &[Term; 3]) -> Term {
     let [m, f, a] = mfa.clone();
     let call = request(("erpc", "execute_call", 4), &[Term::atom("monitor")]);
-    let (flags, reasons) = spawn(alone, call, &[Term::atom("result"), m, f, a]);
+    let (flags, reasons) = spawn(bench, call, &[Term::atom("result"), m, f, a]);
     assert_eq!(flags, 2);
     let [reason] = reasons.as_slice() else { panic!("{reasons:?}") };
     reason.term(&mut Atoms::new()).unwrap()
@@ -79,9 +79,9 @@ fn erpc(alone: &mut Alone, mfa: &[Term; 3]) -> Term {
 
 #[test]
 fn erpc_returns_the_value_or_error_of_an_erlang_node() {
-    let mut alone = up();
+    let mut bench = up();
     let result = Term::atom("result");
-    let value = erpc(&mut alone, &mfa("m", "f", &[Term::Int(5)]));
+    let value = erpc(&mut bench, &mfa("m", "f", &[Term::Int(5)]));
     assert_eq!(value, tuple(&[result.clone(), Term::atom("return"), Term::Int(5)]));
     for (mfa, error) in [
         (mfa("erlang", "halt", &[]), "undef"),
@@ -89,76 +89,76 @@ fn erpc_returns_the_value_or_error_of_an_erlang_node() {
         (mfa("m", "f", &[Term::atom("bad")]), "badarg"),
     ] {
         let expected = tuple(&[result.clone(), Term::atom("error"), Term::atom(error), stack(&mfa)]);
-        assert_eq!(erpc(&mut alone, &mfa), expected);
+        assert_eq!(erpc(&mut bench, &mfa), expected);
     }
     let badarg = tuple(&[Term::atom("erpc"), Term::atom("badarg")]);
     let not_a_list = [Term::atom("m"), Term::atom("f"), Term::Int(1)];
     let expected = tuple(&[result, Term::atom("error"), badarg]);
-    assert_eq!(erpc(&mut alone, &not_a_list), expected);
-    assert_eq!(erpc(&mut alone, &[Term::Int(1), Term::atom("f"), Term::List(vec![])]), expected);
+    assert_eq!(erpc(&mut bench, &not_a_list), expected);
+    assert_eq!(erpc(&mut bench, &[Term::Int(1), Term::atom("f"), Term::List(vec![])]), expected);
 }
 
 #[test]
 fn nodes_lists_the_visible_peers_in_order() {
-    let mut alone = up();
-    alone.up(2, "a@h");
+    let mut bench = up();
+    bench.up(2, "a@h");
     let hidden = Established { published: false, ..peer("q@h") };
-    alone.run(NodeInput::LinkUp { link: LinkId(3), peer: hidden, origin: Origin::Accepted });
+    bench.run(NodeInput::LinkUp { link: LinkId(3), peer: hidden, origin: Origin::Accepted });
     let nodes = Term::List(["a@h", PEER].map(|name| Term::Atom(Atom::literal(name))).to_vec());
     let returned = |value| tuple(&[Term::atom("result"), Term::atom("return"), value]);
-    assert_eq!(erpc(&mut alone, &mfa("erlang", "nodes", &[])), returned(nodes));
+    assert_eq!(erpc(&mut bench, &mfa("erlang", "nodes", &[])), returned(nodes));
 }
 
 #[test]
 fn a_spawned_process_ends_as_on_an_erlang_node() {
-    let mut alone = up();
+    let mut bench = up();
     let (link, monitor) = (Term::atom("link"), Term::tuple([Term::atom("monitor"), Term::List(vec![])]));
     let halt = mfa("erlang", "halt", &[]);
     let undef = Raw::encode(&undef(&halt));
-    let spawned = |alone: &mut Alone, options: &[Term]| spawn(alone, request(("erlang", "halt", 0), options), &[]);
-    assert_eq!(spawned(&mut alone, &[]), (0, vec![]));
-    assert_eq!(spawned(&mut alone, std::slice::from_ref(&link)), (1, vec![undef.clone()]));
-    assert_eq!(spawned(&mut alone, &[monitor.clone(), link.clone()]), (3, vec![undef.clone(), undef]));
-    let normal = spawn(&mut alone, request(("m", "f", 1), &[link]), &[Term::Int(1)]);
+    let spawned = |bench: &mut Bench, options: &[Term]| spawn(bench, request(("erlang", "halt", 0), options), &[]);
+    assert_eq!(spawned(&mut bench, &[]), (0, vec![]));
+    assert_eq!(spawned(&mut bench, std::slice::from_ref(&link)), (1, vec![undef.clone()]));
+    assert_eq!(spawned(&mut bench, &[monitor.clone(), link.clone()]), (3, vec![undef.clone(), undef]));
+    let normal = spawn(&mut bench, request(("m", "f", 1), &[link]), &[Term::Int(1)]);
     assert_eq!(normal, (1, vec![atom("normal")]));
     let [m, f, a] = mfa("m", "f", &[Term::Int(1)]);
-    let cast = spawn(&mut alone, request(("erpc", "execute_cast", 3), &[]), &[m, f, a]);
+    let cast = spawn(&mut bench, request(("erpc", "execute_cast", 3), &[]), &[m, f, a]);
     assert_eq!(cast, (0, vec![]));
 }
 
 #[test]
 fn a_spawn_request_that_cannot_be_read_is_refused() {
-    let mut alone = up();
+    let mut bench = up();
     let refused = |out: &[NodeEffect]| {
         let (request, to) = (reference(PEER, 3), them());
         let notsup = Control::SpawnReply { request, to, flags: 0, result: Err(Atom::literal("notsup")) };
         assert_eq!(signals(out), [&notsup]);
     };
     let call = || request(("erpc", "execute_call", 4), &[Term::atom("monitor")]);
-    refused(&alone.run(NodeInput::Messages(LinkId(1), vec![(call(), Some(Bytes::from_static(b"not a term")))])));
-    refused(&alone.run(NodeInput::Messages(LinkId(1), vec![(call(), Some(Bytes::from_static(&[80, 0, 0, 0, 1])))])));
-    refused(&alone.receive(1, call(), Some(&Term::List(vec![Term::atom("result")]))));
-    refused(&alone.receive(1, call(), Some(&Term::atom("none"))));
-    assert!(alone.machine.view().peers[PEER].is_up());
+    refused(&bench.run(NodeInput::Messages(LinkId(1), vec![(call(), Some(Bytes::from_static(b"not a term")))])));
+    refused(&bench.run(NodeInput::Messages(LinkId(1), vec![(call(), Some(Bytes::from_static(&[80, 0, 0, 0, 1])))])));
+    refused(&bench.receive(1, call(), Some(&Term::List(vec![Term::atom("result")]))));
+    refused(&bench.receive(1, call(), Some(&Term::atom("none"))));
+    assert!(bench.machine.view().peers[PEER].is_up());
 }
 
 #[test]
 fn large_arguments_are_not_decoded() {
-    let mut alone = up();
-    let pid = alone.spawn(vec![]);
+    let mut bench = up();
+    let pid = bench.spawn(vec![]);
     // `[X]` is six bytes longer than a binary `X`, which is five bytes longer than its content.
     let fits = Term::binary(vec![7; limits::CALL_ARGUMENTS - 11]);
     let large = Term::binary(vec![7; limits::CALL_ARGUMENTS - 10]);
     let returned = tuple(&[Term::atom("result"), Term::atom("return"), fits.clone()]);
-    assert_eq!(erpc(&mut alone, &mfa("m", "f", &[fits])), returned);
+    assert_eq!(erpc(&mut bench, &mfa("m", "f", &[fits])), returned);
     let call = mfa("m", "f", std::slice::from_ref(&large));
     let expected = tuple(&[Term::atom("result"), Term::atom("error"), Term::atom("undef"), stack(&call)]);
-    assert_eq!(erpc(&mut alone, &call), expected);
+    assert_eq!(erpc(&mut bench, &call), expected);
     let [m, f, a] = call.clone();
     let (to, message) =
         gen_call(Proc::Name(Atom::literal("rex")), tuple(&[Term::atom("call"), m, f, a, Term::Pid(them())]));
     let badrpc = tuple(&[Term::atom("badrpc"), tuple(&[Term::atom("EXIT"), undef(&call)])]);
-    assert_eq!(answer(&alone.receive(1, to, Some(&message))), badrpc);
+    assert_eq!(answer(&bench.receive(1, to, Some(&message))), badrpc);
     let very_large = Term::binary(vec![7; limits::CALL_ARGUMENTS]);
     for (label, to) in [
         ("$gen_call", Proc::Pid(pid.clone())),
@@ -166,65 +166,65 @@ fn large_arguments_are_not_decoded() {
         ("system", Proc::Pid(pid.clone())),
     ] {
         let (to, message) = labelled(label, to, very_large.clone());
-        let Term::Tuple(refused) = answer(&alone.receive(1, to, Some(&message))) else { panic!("not a tuple") };
+        let Term::Tuple(refused) = answer(&bench.receive(1, to, Some(&message))) else { panic!("not a tuple") };
         let Term::Tuple(why) = &refused[1] else { panic!("{refused:?}") };
         assert_eq!((&refused[0], &why[0]), (&Term::atom("error"), &Term::atom("too_large")), "{label}");
     }
     // The answer repeats a tag of any size.
     let from = tuple(&[Term::Pid(them()), very_large.clone()]);
     let message = tuple(&[Term::atom("$gen_call"), from, Term::Int(1)]);
-    let out = alone.receive(1, Control::Send { from: None, to: pid }, Some(&message));
+    let out = bench.receive(1, Control::Send { from: None, to: pid }, Some(&message));
     let [NodeEffect::Signal(_, _, Some(reply))] = out.as_slice() else { panic!("{out:?}") };
     assert_eq!(term(reply), tuple(&[very_large.clone(), tuple(&[Term::atom("got"), Term::Int(1)])]));
     let options = request(("m", "f", 1), &[Term::atom("monitor"), very_large]);
-    let out = alone.receive(1, options, Some(&Term::List(vec![Term::Int(1)])));
+    let out = bench.receive(1, options, Some(&Term::List(vec![Term::Int(1)])));
     assert!(matches!(signals(&out).as_slice(), [Control::SpawnReply { result: Err(why), .. }] if *why == "badopt"));
 }
 
 #[test]
 fn a_later_answer_is_sent_unless_its_connection_has_ended() {
-    let mut alone = up();
+    let mut bench = up();
     let [m, f, a] = mfa("m", "later", &[]);
     let args = Term::List(vec![Term::atom("result"), m, f, a]);
     let call = || request(("erpc", "execute_call", 4), &[Term::atom("monitor")]);
-    let mut out = alone.receive(1, call(), Some(&args));
+    let mut out = bench.receive(1, call(), Some(&args));
     assert_eq!(ended(&out), (2, vec![]), "the process runs");
-    out.extend(alone.run(NodeInput::Answer(CallId(alone.machine.last_served), Term::atom("done"))));
+    out.extend(bench.run(NodeInput::Answer(CallId(bench.machine.last_served), Term::atom("done"))));
     let done = tuple(&[Term::atom("result"), Term::atom("return"), Term::atom("done")]);
     assert_eq!(ended(&out), (2, vec![Raw::encode(&done)]));
     assert_eq!(
-        alone.run(NodeInput::Answer(CallId(alone.machine.last_served), Term::atom("done"))),
+        bench.run(NodeInput::Answer(CallId(bench.machine.last_served), Term::atom("done"))),
         [],
         "a second answer"
     );
 
-    let pid = alone.spawn(vec![]);
+    let pid = bench.spawn(vec![]);
     let (to, message) = gen_call(Proc::Pid(pid), Term::atom("later"));
-    assert_eq!(alone.receive(1, to, Some(&message)), []);
-    let out = alone.run(NodeInput::Answer(CallId(alone.machine.last_served), Term::atom("done")));
+    assert_eq!(bench.receive(1, to, Some(&message)), []);
+    let out = bench.run(NodeInput::Answer(CallId(bench.machine.last_served), Term::atom("done")));
     assert_eq!(answer(&out), Term::atom("done"));
 
-    alone.receive(1, call(), Some(&args));
-    alone.run(NodeInput::LinkDown { link: LinkId(1), reason: "gone".into(), by_peer: false });
-    alone.up(2, PEER);
-    let late = alone.run(NodeInput::Answer(CallId(alone.machine.last_served), Term::atom("done")));
+    bench.receive(1, call(), Some(&args));
+    bench.run(NodeInput::LinkDown { link: LinkId(1), reason: "gone".into(), by_peer: false });
+    bench.up(2, PEER);
+    let late = bench.run(NodeInput::Answer(CallId(bench.machine.last_served), Term::atom("done")));
     assert_eq!(late, [], "the answer does not go to another connection");
 }
 
 #[test]
 fn waiting_calls_of_peers_are_bounded() {
-    let mut alone = up();
-    let pid = alone.spawn(vec![]);
+    let mut bench = up();
+    let pid = bench.spawn(vec![]);
     for _ in 0..limits::SERVED {
         let (to, message) = gen_call(Proc::Pid(pid.clone()), Term::atom("later"));
-        assert_eq!(alone.receive(1, to, Some(&message)), []);
+        assert_eq!(bench.receive(1, to, Some(&message)), []);
     }
     let (to, message) = gen_call(Proc::Pid(pid), Term::atom("later"));
-    let Term::Tuple(refused) = answer(&alone.receive(1, to, Some(&message))) else { panic!("not a tuple") };
+    let Term::Tuple(refused) = answer(&bench.receive(1, to, Some(&message))) else { panic!("not a tuple") };
     assert_eq!(refused[0], Term::atom("error"));
     let error = tuple(&[Term::atom("erpc"), Term::atom("system_limit")]);
     let expected = tuple(&[Term::atom("result"), Term::atom("error"), error]);
-    assert_eq!(erpc(&mut alone, &mfa("m", "later", &[])), expected);
+    assert_eq!(erpc(&mut bench, &mfa("m", "later", &[])), expected);
 }
 
 fn gen_call(to: Proc, request: Term) -> (Control, Term) {
@@ -256,24 +256,24 @@ fn answer(out: &[NodeEffect]) -> Term {
 
 #[test]
 fn every_process_answers_calls() {
-    let mut alone = up();
+    let mut bench = up();
     let notsup = tuple(&[Term::atom("error"), Term::atom("notsup")]);
     for name in ["net_kernel", "rex", "global_group", "pg"] {
         let (to, message) = gen_call(Proc::Name(Atom::literal(name)), Term::atom("unknown"));
-        assert_eq!(answer(&alone.receive(1, to, Some(&message))), notsup, "{name}");
+        assert_eq!(answer(&bench.receive(1, to, Some(&message))), notsup, "{name}");
         let (to, message) = labelled("system", Proc::Name(Atom::literal(name)), Term::atom("get_state"));
         let state = tuple(&[Term::atom("ok"), Term::atom(name)]);
-        assert_eq!(answer(&alone.receive(1, to, Some(&message))), state, "{name}");
+        assert_eq!(answer(&bench.receive(1, to, Some(&message))), state, "{name}");
     }
-    let pid = alone.spawn(vec![]);
+    let pid = bench.spawn(vec![]);
     let (to, message) = labelled("system", Proc::Pid(pid.clone()), Term::atom("get_status"));
-    let Term::Tuple(status) = answer(&alone.receive(1, to, Some(&message))) else { panic!("not a tuple") };
+    let Term::Tuple(status) = answer(&bench.receive(1, to, Some(&message))) else { panic!("not a tuple") };
     assert_eq!((&status[0], &status[1]), (&Term::atom("status"), &Term::Pid(pid)));
 }
 
 #[test]
 fn rex_applies_functions_and_passes_messages_on() {
-    let mut alone = up();
+    let mut bench = up();
     let rex = || Proc::Name(Atom::literal("rex"));
     let ask = |label: &'static str, mfa: &[Term; 3]| {
         let [m, f, a] = mfa.clone();
@@ -282,32 +282,32 @@ fn rex_applies_functions_and_passes_messages_on() {
     let (value, halt) = (mfa("m", "f", &[Term::Int(5)]), mfa("erlang", "halt", &[]));
     for label in ["call", "block_call"] {
         let (to, message) = gen_call(rex(), ask(label, &value));
-        assert_eq!(answer(&alone.receive(1, to, Some(&message))), Term::Int(5));
+        assert_eq!(answer(&bench.receive(1, to, Some(&message))), Term::Int(5));
         let (to, message) = gen_call(rex(), ask(label, &halt));
         let exit = tuple(&[Term::atom("EXIT"), undef(&halt)]);
         let badrpc = tuple(&[Term::atom("badrpc"), exit]);
-        assert_eq!(answer(&alone.receive(1, to, Some(&message))), badrpc);
+        assert_eq!(answer(&bench.receive(1, to, Some(&message))), badrpc);
     }
     let cast = tuple(&[Term::atom("$gen_cast"), ask("cast", &value)]);
     let to = || Control::SendName { from: them(), to: Atom::literal("rex") };
-    assert_eq!(alone.receive(1, to(), Some(&cast)), []);
+    assert_eq!(bench.receive(1, to(), Some(&cast)), []);
 
     let answered = |out: &[NodeEffect]| match out {
         [NodeEffect::Signal(_, Control::Send { to, .. }, Some(message))] if *to == them() => term(message),
         other => panic!("{other:?}"),
     };
     let plain = |request: Term| tuple(&[Term::Pid(them()), request]);
-    let out = alone.receive(1, to(), Some(&plain(ask("call", &value))));
+    let out = bench.receive(1, to(), Some(&plain(ask("call", &value))));
     assert_eq!(answered(&out), tuple(&[Term::atom("rex"), Term::Int(5)]));
     let pass = |label, name| plain(tuple(&[Term::atom(label), Term::atom(name), Term::atom("hello")]));
     let node = Term::atom("m@h");
     let nobody = tuple(&[Term::atom("nonexisting_name"), Term::atom("nobody")]);
     let nobody = tuple(&[Term::atom("rex"), node.clone(), nobody]);
-    let out = alone.receive(1, to(), Some(&pass("sbcast", "net_kernel")));
+    let out = bench.receive(1, to(), Some(&pass("sbcast", "net_kernel")));
     assert_eq!(answered(&out), tuple(&[Term::atom("rex"), node.clone(), node]));
-    assert_eq!(answered(&alone.receive(1, to(), Some(&pass("sbcast", "nobody")))), nobody);
-    assert_eq!(answered(&alone.receive(1, to(), Some(&pass("send", "nobody")))), nobody);
-    assert_eq!(alone.receive(1, to(), Some(&pass("send", "net_kernel"))), []);
+    assert_eq!(answered(&bench.receive(1, to(), Some(&pass("sbcast", "nobody")))), nobody);
+    assert_eq!(answered(&bench.receive(1, to(), Some(&pass("send", "nobody")))), nobody);
+    assert_eq!(bench.receive(1, to(), Some(&pass("send", "net_kernel"))), []);
 }
 
 // ---- Exit signals -------------------------------------------------------------------------------
@@ -363,12 +363,12 @@ fn a_killed_scope_discovers_the_others_again() {
 
 #[test]
 fn a_process_can_be_terminated_through_sys() {
-    let mut alone = up();
-    let pid = alone.spawn(vec![]);
-    alone.receive(1, monitor(Proc::Pid(pid.clone()), 1), None);
+    let mut bench = up();
+    let pid = bench.spawn(vec![]);
+    bench.receive(1, monitor(Proc::Pid(pid.clone()), 1), None);
     let stop = tuple(&[Term::atom("terminate"), Term::atom("normal")]);
     let (to, message) = labelled("system", Proc::Pid(pid.clone()), stop);
-    let out = alone.receive(1, to, Some(&message));
+    let out = bench.receive(1, to, Some(&message));
     assert_eq!(answer(&out), Term::atom("ok"));
     let reason = atom("normal");
     let from = Proc::Pid(pid);

@@ -109,18 +109,19 @@ struct Leave {
     strangers: usize,
 }
 
-enum Wrong {
+/// Why a message is not applied further.
+enum StepError {
     Decode,
     Excess(Excess),
 }
 
-impl From<DecodeError> for Wrong {
+impl From<DecodeError> for StepError {
     fn from(_: DecodeError) -> Self {
         Self::Decode
     }
 }
 
-impl From<Excess> for Wrong {
+impl From<Excess> for StepError {
     fn from(excess: Excess) -> Self {
         Self::Excess(excess)
     }
@@ -187,8 +188,8 @@ impl Work {
             let mut whole = true;
             match stage.next(&mut r, target, &mut self.leave, watched, &mut step) {
                 Ok(stage) => self.stage = stage,
-                Err(Wrong::Decode) => whole = false,
-                Err(Wrong::Excess(excess)) => return Err(excess),
+                Err(StepError::Decode) => whole = false,
+                Err(StepError::Excess(excess)) => return Err(excess),
             }
             if aside {
                 step.changed = changed;
@@ -231,7 +232,7 @@ impl Stage {
         leave: &mut Leave,
         watched: &Watched,
         step: &mut Step,
-    ) -> Result<Self, Wrong> {
+    ) -> Result<Self, StepError> {
         match self {
             Self::Groups(groups) => Group::read(r, groups, watched),
             Self::Group(groups, group) => group.next(r, groups, members, step),
@@ -276,7 +277,7 @@ impl Group {
     }
 
     /// Reads the head of the next group.
-    fn read(r: &mut Reader<'_>, mut groups: Groups, watched: &Watched) -> Result<Stage, Wrong> {
+    fn read(r: &mut Reader<'_>, mut groups: Groups, watched: &Watched) -> Result<Stage, StepError> {
         let more = match &mut groups {
             Groups::One(one) => std::mem::take(one),
             Groups::List(list) | Groups::Changes(list) => r.more(list)?,
@@ -319,7 +320,7 @@ impl Group {
         groups: Groups,
         members: &mut Members,
         step: &mut Step,
-    ) -> Result<Stage, Wrong> {
+    ) -> Result<Stage, StepError> {
         let pids = match (&mut self.phase, &mut self.pids) {
             (Phase::Held(held), _) => held.by_ref().take(CHUNK).collect(),
             (_, Pids::List(list)) => chunk(r, list)?,
