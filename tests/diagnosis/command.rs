@@ -50,7 +50,7 @@ fn the_independent_mode_needs_no_daemon() {
         (&json!(node), &json!(release), &json!(60))
     );
     assert_eq!(peer["scopes"], json!([{"name": "pg", "runs": false}]));
-    assert_eq!(peer["nodes"].as_array().unwrap().len(), 1, "the asking one: {peer:#}");
+    assert_eq!(peer["nodes"].as_array().unwrap().len(), 1, "the node that asks: {peer:#}");
     erl.eval("pg:start_link()");
     let output = command(&host, &host.cookie, &[node, "--independent"]);
     let shown = text(&output.stdout);

@@ -1,6 +1,6 @@
-//! A hidden node that has proved the cookie, and writes whatever a test wants it to write.
+//! A hidden node that has the cookie and sends arbitrary bytes.
 
-#![allow(dead_code, reason = "each test file is a crate of its own and needs another part of this")]
+#![allow(dead_code, reason = "each test file is a separate crate and uses only a part of this module")]
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
@@ -11,28 +11,27 @@ use beam::dist::handshake::{self, Identity, StatusReceived};
 use crate::support::{self, Host, PATIENCE};
 use crate::wire::{atom, int, pid, plain_header, reference, tuple, with};
 
-/// A hidden node that has proved the cookie.
 pub struct Hostile {
     pub me: String,
     pub us: String,
     pub creation: u32,
-    /// Whether frames have distribution headers, both ways.
+    /// Whether frames have distribution headers, in both directions.
     headers: bool,
     pub stream: TcpStream,
 }
 
 impl Hostile {
-    /// Connects, and expects to be let in.
+    /// Connects, and checks that the daemon accepts the node.
     pub fn connect(host: &Host, port: u16, short: &str, headers: bool) -> Self {
         Self::try_connect(host, port, short, headers).unwrap_or_else(|| panic!("{short} may not connect"))
     }
 
-    /// Connects; returns none if the daemon refuses this name now, or closes the connection.
+    /// Connects. Returns `None` if the daemon refuses this name now, or closes the connection.
     pub fn try_connect(host: &Host, port: u16, short: &str, headers: bool) -> Option<Self> {
         Self::connect_slowly(host, port, short, headers, || ())
     }
 
-    /// Connects as [`Self::try_connect`] does, and does something else while the handshake is under way.
+    /// Connects like [`Self::try_connect`], and calls `meanwhile` during the handshake.
     pub fn connect_slowly(
         host: &Host,
         port: u16,
@@ -57,28 +56,30 @@ impl Hostile {
         Some(Self { me: local.name.to_string(), us, creation: peer.creation, headers, stream })
     }
 
-    /// A process of its own.
+    /// Returns the pid of a process of this node.
     pub fn pid(&self) -> Vec<u8> {
         pid(&self.me, 1, 7)
     }
 
-    /// A reference of its own.
+    /// Returns a reference of this node.
     pub fn reference(&self, number: u32) -> Vec<u8> {
         reference(&self.me, &[number, 0, 0], 7)
     }
 
-    /// A process of the daemon, if it has one of this number.
+    /// Returns a pid of the daemon, whether or not the process exists.
     pub fn ours(&self, number: u32) -> Vec<u8> {
         pid(&self.us, number, self.creation)
     }
 
-    /// The first process of the daemon.
+    /// Returns the pid of the daemon's first process.
     pub fn net_kernel(&self) -> Vec<u8> {
         self.ours(1)
     }
 
-    /// The next frame (from its control message on) that is no tick, nor what the daemon asks every node of its own accord: it spawns what answers, or monitors
-    /// `net_kernel` and calls it. None at the end of the connection.
+    /// Returns the next frame from its control message on, or `None` at the end of the connection.
+    ///
+    /// Skips ticks, and what the daemon asks each node: it spawns a function, or monitors
+    /// `net_kernel` and calls it.
     pub fn frame(&mut self) -> Option<Vec<u8>> {
         loop {
             let mut length = [0; 4];
@@ -97,7 +98,7 @@ impl Hostile {
         }
     }
 
-    /// What has come before the answer to a ping; none if the connection ended.
+    /// Returns the frames before the answer to a ping, or `None` if the connection ended.
     pub fn until_pong(&mut self) -> Option<Vec<Vec<u8>>> {
         let tag = self.reference(0xBAD);
         let from = tuple(&[self.pid(), tag.clone()]);
@@ -124,7 +125,8 @@ pub fn tcp(port: u16) -> TcpStream {
     stream
 }
 
-/// None at the end of the connection, which may be a rude one: we may have said more than was read.
+/// Reads bytes. Returns `None` at the end of the connection, also if it was reset, because the
+/// daemon may close before it has read everything.
 pub fn read(stream: &mut TcpStream, bytes: &mut [u8]) -> Option<()> {
     match stream.read_exact(bytes) {
         Ok(()) => Some(()),

@@ -1,4 +1,4 @@
-//! Distribution headers and fragments that are wrong, over connections that have agreed on both.
+//! Invalid distribution headers and fragments, over connections that negotiated both.
 
 use beam::limits::FRAGMENTED;
 
@@ -14,13 +14,13 @@ pub fn rows() -> Vec<Row> {
     [frames(), caches(), references(), fragments(), bounds()].into_iter().flatten().collect()
 }
 
-/// `{call, net_kernel}` with something that it refuses, so that there is an answer.
+/// Returns a call to `net_kernel` that the node answers with an error.
 fn call(h: &Hostile) -> (Vec<Term>, Term) {
     let request = tuple(&[atom("$gen_call"), tuple(&[h.pid(), h.reference(5)]), atom("nonsense")]);
     (vec![int(6), h.pid(), atom(""), atom("net_kernel")], request)
 }
 
-/// The same as terms behind each other.
+/// Returns the control message and the payload as consecutive terms.
 fn terms(h: &Hostile) -> Vec<u8> {
     let (control, payload) = call(h);
     [tuple(&control), payload].concat()
@@ -42,8 +42,8 @@ fn frames() -> Vec<Row> {
         row("a term without header", none, |h| frame(&[vec![131], terms(h)].concat())),
         row("a compressed frame", none, body(&[131, 80, 0xFF, 0xFF, 0xFF, 0xFF, 0x78, 0x9C])),
         row("a frame of one byte", none, body(&[131])),
-        row("a header of a kind that there is none of", none, body(&[131, 71, 0])),
-        row("a header without number of atoms", ENDS_EARLY, body(&[131, 68])),
+        row("a header of an unknown kind", none, body(&[131, 71, 0])),
+        row("a header without its number of atoms", ENDS_EARLY, body(&[131, 68])),
         row("a header and no terms", Closed("malformed control message"), body(&[131, 68, 0])),
         row("terms with versions", Closed("malformed control message"), |h| {
             frame(&[vec![131, 68, 0, 131], terms(h)].concat())
@@ -51,7 +51,7 @@ fn frames() -> Vec<Row> {
         row("a payload with a version", Closed("message that is not a valid term"), |h| {
             plain_header(&call(h).0, [vec![131], call(h).1].concat())
         }),
-        row("a message as it should be", Answered(22, "error"), |h| plain_header(&call(h).0, call(h).1)),
+        row("a valid message", Answered(22, "error"), |h| plain_header(&call(h).0, call(h).1)),
         row("half a header", HungUp, |_| vec![0, 0, 0, 9, 131, 68]),
         row("ten thousand ticks", Ignored, |_| vec![0; 40_000]),
     ]
@@ -63,7 +63,7 @@ fn caches() -> Vec<Row> {
         row("255 atoms, and no more", ENDS_EARLY, body(&[131, 68, 255])),
         row("255 atoms, and their flags", ENDS_EARLY, |_| frame(&[&[131, 68, 255][..], &[0x88; 128]].concat())),
         row("an atom that ends early", ENDS_EARLY, body(&[131, 68, 1, 8, 0, 9, b'a'])),
-        row("an atom of 65,535 bytes that don't come", ENDS_EARLY, body(&[131, 68, 1, 0x18, 0, 0xFF, 0xFF, b'a'])),
+        row("an atom of 65,535 bytes that are missing", ENDS_EARLY, body(&[131, 68, 1, 0x18, 0, 0xFF, 0xFF, b'a'])),
         row("an atom that is not UTF-8", Closed("not UTF-8"), body(&[131, 68, 1, 8, 0, 2, 0xC3, 0x28])),
         row("an atom of 256 characters", Closed("more than 255 characters"), |_| {
             frame(&[&[131, 68, 1, 0x18, 0, 1, 0][..], &[b'a'; 256]].concat())
@@ -85,20 +85,18 @@ fn caches() -> Vec<Row> {
     ]
 }
 
-/// `{6, Pid, '', net_kernel}` by references to these atoms of the header.
+/// Encodes `{6, Pid, '', net_kernel}`, whose atoms are references to these atoms of the header.
 fn referring(h: &Hostile, nothing: u8, name: u8) -> Vec<u8> {
     [vec![104, 4], int(6), h.pid(), vec![82, nothing, 82, name]].concat()
 }
 
 fn references() -> Vec<Row> {
-    // '' and net_kernel.
+    // The atoms '' and `net_kernel`.
     let header = || [&[2, 0x88, 0, 0, 0, 1, 10][..], b"net_kernel"].concat();
     let message = move |terms: Vec<u8>| frame(&[vec![131, 68], header(), terms].concat());
     let beyond = Closed("of its header, which lists fewer");
     vec![
-        row("references as they should be", Answered(22, "error"), move |h| {
-            message([referring(h, 0, 1), call(h).1].concat())
-        }),
+        row("valid references", Answered(22, "error"), move |h| message([referring(h, 0, 1), call(h).1].concat())),
         row("a reference beyond the header", beyond, move |h| message([referring(h, 0, 2), call(h).1].concat())),
         row("a reference beyond the header in a payload", beyond, move |h| {
             message([referring(h, 0, 1), tuple(&[vec![82, 255]])].concat())
@@ -112,16 +110,16 @@ fn references() -> Vec<Row> {
         row("a pid whose node is a tuple", Closed("message that is not a valid term"), move |h| {
             message([referring(h, 0, 1), vec![88, 104, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1]].concat())
         }),
-        row("a list that says that it is longer", Closed("message that is not a valid term"), move |h| {
+        row("a list that is shorter than its length", Closed("message that is not a valid term"), move |h| {
             message([referring(h, 0, 1), list(u32::MAX, &[vec![82, 0]], nil())].concat())
         }),
         row("a binary of 4 GiB", Closed("message that is not a valid term"), move |h| {
             message([referring(h, 0, 1), vec![109, 0xFF, 0xFF, 0xFF, 0xFF, 1]].concat())
         }),
-        row("a fun whose size lies", Closed("message that is not a valid term"), move |h| {
+        row("a fun with a wrong size", Closed("message that is not a valid term"), move |h| {
             message([referring(h, 0, 1), vec![112, 0, 0, 0, 5], vec![0; 40]].concat())
         }),
-        row("two messages behind one header", Closed("message that is not a valid term"), move |h| {
+        row("two messages after one header", Closed("message that is not a valid term"), move |h| {
             message([referring(h, 0, 1), call(h).1, call(h).1].concat())
         }),
         row("a hundred thousand tuples in tuples", Ignored, move |h| {
@@ -180,8 +178,8 @@ fn fragments() -> Vec<Row> {
             frame(&[131, 69, 0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0, 2])
         }),
         row("half a number", ENDS_EARLY, |_| frame(&[131, 70, 0, 0, 0])),
-        row("a first whose atoms lie", ENDS_EARLY, |_| first(9, 2, &[200, 0x88], &[])),
-        row("a first that refers to what was never filled", NOT_FILLED, |_| first(9, 2, &[1, 0, 7], &[])),
+        row("a first with missing atoms", ENDS_EARLY, |_| first(9, 2, &[200, 0x88], &[])),
+        row("a first that refers to an empty entry", NOT_FILLED, |_| first(9, 2, &[1, 0, 7], &[])),
         row("a continuation that refers beyond the header", Closed("of its header, which lists fewer"), |h| {
             let to = tuple(&[int(6), h.pid(), atom(""), atom("net_kernel")]);
             [first(9, 2, &[1, 8, 7, 1, b'a'], &to), next(9, 1, &[82, 1])].concat()
@@ -191,7 +189,7 @@ fn fragments() -> Vec<Row> {
             (1..1000).for_each(|n| bytes.extend(next(9, u64::MAX - n, &[])));
             bytes
         }),
-        row("a thousand that are never ended", Ignored, move |h| {
+        row("a thousand that never end", Ignored, move |h| {
             (0..1000).flat_map(|n| first(n, 2, &[0], &cut(h)[0])).collect()
         }),
         row("fragments, and then an end", HungUp, move |h| first(9, 2, &[0], &cut(h)[0])),
@@ -199,7 +197,6 @@ fn fragments() -> Vec<Row> {
 }
 
 fn bounds() -> Vec<Row> {
-    // An atom of 1,020 bytes.
     let header = || [&[1, 0x18, 0, 3, 0xFC][..], &"\u{1F980}".repeat(255).into_bytes()].concat();
     let to = |h: &Hostile| tuple(&[int(6), h.pid(), atom(""), atom("net_kernel")]);
     let bomb = |count: u32| [&[108][..], &count.to_be_bytes(), &[82, 0].repeat(count as usize), &[106]].concat();

@@ -1,4 +1,4 @@
-//! Frames and control messages that are wrong, or that are right and ask for what can't be.
+//! Frames and control messages that are invalid, or valid and impossible to carry out.
 
 use super::wire::{alone, atom, frame, int, list, nested, nil, pid, reference, tuple, with, words};
 use super::{Expect, Hostile, Row, row};
@@ -18,7 +18,7 @@ fn frames() -> Vec<Row> {
         row("a frame of 2 GiB", announced, |_| vec![0x80, 0, 0, 0]),
         row("a frame of one byte too many", announced, |_| words(&[u32::try_from(beam::limits::FRAME + 1).unwrap()])),
         row("half a length", HungUp, |_| vec![0, 0]),
-        row("a frame that is longer than what comes", HungUp, |_| [words(&[100]), vec![112, 131]].concat()),
+        row("a frame that ends early", HungUp, |_| [words(&[100]), vec![112, 131]].concat()),
         row("ten thousand ticks", Ignored, |_| vec![0; 40_000]),
         row("a tick with a body", announced, |_| b"\0\0\0\0body".to_vec()),
         row("a tick between two halves of a frame", Closed("of type 0"), |_| [words(&[8, 0]), vec![1; 4]].concat()),
@@ -42,7 +42,7 @@ fn frames() -> Vec<Row> {
     ]
 }
 
-/// What is no control message by its shape alone.
+/// Control messages with an invalid shape.
 fn shapes() -> Vec<Row> {
     let none = Closed("unknown control message");
     let body = |body: &'static [u8]| move |_: &Hostile| frame(body);
@@ -80,7 +80,7 @@ fn shapes() -> Vec<Row> {
     rows
 }
 
-/// Number of fields of each operation that has any that count.
+/// The number of fields of each operation that has a fixed number.
 const FIELDS: &[(i32, usize)] = &[
     (1, 3),
     (2, 3),
@@ -121,7 +121,7 @@ fn types() -> Vec<Row> {
         rows.push(row(name, MALFORMED, move |_| {
             with(&[vec![int(operation)], vec![vec![116, 0, 0, 0, 0]; fields - 1]].concat(), nil())
         }));
-        // The payload, which isn't cut, is taken for what is missing.
+        // The payload is not cut, so the decoder reads it as the missing field.
         let name = format!("operation {operation} with a field too few");
         rows.push(row(name, MALFORMED, move |h| {
             let fields = [vec![int(operation)], vec![h.pid(); fields - 2]].concat().concat();
@@ -130,7 +130,7 @@ fn types() -> Vec<Row> {
         }));
     }
     rows.push(row("a pid of 2 GiB", MALFORMED, |h| alone(&[int(1), vec![88, 118, 0xFF, 0xFF], h.ours(1)])));
-    rows.push(row("a pid in a creation that there was none of", MALFORMED, |h| {
+    rows.push(row("a pid with an invalid creation", MALFORMED, |h| {
         alone(&[int(1), [vec![103], atom(&h.me), words(&[1, 0]), vec![9]].concat(), h.ours(1)])
     }));
     rows.push(row("a port for a pid", MALFORMED, |h| {
@@ -145,7 +145,7 @@ fn types() -> Vec<Row> {
     rows.push(row("a reference of 65,535 words", MALFORMED, |h| {
         alone(&[int(19), h.pid(), atom("rex"), reference(&h.me, &[1; 65_535], 7)])
     }));
-    rows.push(row("a reference of words that don't come", MALFORMED, |h| {
+    rows.push(row("a reference whose words are missing", MALFORMED, |h| {
         alone(&[int(19), h.pid(), atom("rex"), [vec![90, 0, 5], atom(&h.me), words(&[7, 1])].concat()])
     }));
     rows.push(row("a name that is not UTF-8", Closed("not UTF-8"), |h| {
@@ -197,7 +197,7 @@ fn payloads() -> Vec<Row> {
     rows
 }
 
-/// Links and monitors of what can't be linked to or monitored, and the end of those that never were.
+/// Links and monitors of invalid targets, and the end of links and monitors that never existed.
 fn ties() -> Vec<Row> {
     let noproc = Answered(28, "noproc");
     vec![
@@ -208,25 +208,19 @@ fn ties() -> Vec<Row> {
         }),
         row("GROUP_LEADER that is a number", MALFORMED, |h| alone(&[int(7), int(1), h.net_kernel()])),
         row("GROUP_LEADER of a name", MALFORMED, |h| alone(&[int(7), h.pid(), atom("rex")])),
-        row("UNLINK of what never was linked", Ignored, |h| alone(&[int(4), h.pid(), h.net_kernel()])),
-        row("UNLINK_ID of what never was linked", Answered(36, ""), |h| {
-            alone(&[int(35), int(1), h.pid(), h.net_kernel()])
-        }),
-        row("UNLINK_ID of nobody", Answered(36, ""), |h| alone(&[int(35), int(0), h.pid(), h.ours(9999)])),
+        row("UNLINK without a link", Ignored, |h| alone(&[int(4), h.pid(), h.net_kernel()])),
+        row("UNLINK_ID without a link", Answered(36, ""), |h| alone(&[int(35), int(1), h.pid(), h.net_kernel()])),
+        row("UNLINK_ID of an unknown process", Answered(36, ""), |h| alone(&[int(35), int(0), h.pid(), h.ours(9999)])),
         row("UNLINK_ID with a number of a hundred bytes", Answered(36, ""), |h| {
             alone(&[int(35), [vec![110, 100, 0], vec![1; 100]].concat(), h.pid(), h.net_kernel()])
         }),
         row("UNLINK_ID with an atom", MALFORMED, |h| alone(&[int(35), atom("x"), h.pid(), h.net_kernel()])),
-        row("UNLINK_ID_ACK that nobody asked for", Ignored, |h| alone(&[int(36), int(1), h.pid(), h.net_kernel()])),
-        row("DEMONITOR_P of what never was", Ignored, |h| alone(&[int(20), h.pid(), h.net_kernel(), h.reference(1)])),
-        row("DEMONITOR_P of a name that is nobody's", Ignored, |h| {
-            alone(&[int(20), h.pid(), atom("nobody"), h.reference(1)])
-        }),
-        row("MONITOR_P of a name that is nobody's", noproc, |h| {
-            alone(&[int(19), h.pid(), atom("nobody"), h.reference(1)])
-        }),
+        row("UNLINK_ID_ACK without a request", Ignored, |h| alone(&[int(36), int(1), h.pid(), h.net_kernel()])),
+        row("DEMONITOR_P without a monitor", Ignored, |h| alone(&[int(20), h.pid(), h.net_kernel(), h.reference(1)])),
+        row("DEMONITOR_P of an unknown name", Ignored, |h| alone(&[int(20), h.pid(), atom("nobody"), h.reference(1)])),
+        row("MONITOR_P of an unknown name", noproc, |h| alone(&[int(19), h.pid(), atom("nobody"), h.reference(1)])),
         row("MONITOR_P of a name without letters", noproc, |h| alone(&[int(19), h.pid(), atom(""), h.reference(1)])),
-        row("MONITOR_P of another life of ours", noproc, |h| {
+        row("MONITOR_P of another incarnation of the daemon", noproc, |h| {
             alone(&[int(19), h.pid(), pid(&h.us, 1, h.creation ^ 1), h.reference(1)])
         }),
         row("MONITOR_P of a process elsewhere", noproc, |h| {
@@ -246,24 +240,26 @@ fn ties() -> Vec<Row> {
         row("LINK from a process elsewhere", Ignored, |h| {
             alone(&[int(1), pid("elsewhere@host", 1, 1), h.net_kernel()])
         }),
-        row("LINK from a process of ours", Ignored, |h| alone(&[int(1), h.net_kernel(), h.net_kernel()])),
+        row("LINK from a process of the daemon", Ignored, |h| alone(&[int(1), h.net_kernel(), h.net_kernel()])),
     ]
 }
 
 fn exits() -> Vec<Row> {
     let kill = || atom("kill");
     vec![
-        row("EXIT of who never was linked", Ignored, |h| alone(&[int(3), h.pid(), h.net_kernel(), atom("crash")])),
+        row("EXIT without a link", Ignored, |h| alone(&[int(3), h.pid(), h.net_kernel(), atom("crash")])),
         row("EXIT of a process elsewhere", Ignored, move |h| {
             alone(&[int(3), pid("elsewhere@host", 1, 1), h.net_kernel(), kill()])
         }),
-        row("EXIT of a process of ours", Ignored, move |h| alone(&[int(3), h.net_kernel(), h.net_kernel(), kill()])),
-        row("PAYLOAD_EXIT to nobody", Ignored, |h| with(&[int(24), h.pid(), h.ours(9999)], atom("crash"))),
-        row("PAYLOAD_EXIT with a reason that lies", MALFORMED, |h| {
+        row("EXIT of a process of the daemon", Ignored, move |h| {
+            alone(&[int(3), h.net_kernel(), h.net_kernel(), kill()])
+        }),
+        row("PAYLOAD_EXIT to an unknown process", Ignored, |h| with(&[int(24), h.pid(), h.ours(9999)], atom("crash"))),
+        row("PAYLOAD_EXIT with an invalid reason", MALFORMED, |h| {
             with(&[int(24), h.pid(), h.net_kernel()], list(u32::MAX, &[], nil()))
         }),
         row("PAYLOAD_EXIT with two reasons", MALFORMED, |h| with(&[int(24), h.pid(), h.net_kernel()], vec![106, 106])),
-        row("EXIT2 with kill for another life of ours", Ignored, move |h| {
+        row("EXIT2 with kill for another incarnation of the daemon", Ignored, move |h| {
             alone(&[int(8), h.pid(), pid(&h.us, 1, h.creation ^ 1), kill()])
         }),
         row("EXIT2 with kill from elsewhere", Ignored, move |h| {
@@ -278,10 +274,10 @@ fn exits() -> Vec<Row> {
         row("MONITOR_P_EXIT of a monitor of ours that never was", Ignored, |h| {
             with(&[int(28), atom("rex"), h.net_kernel(), reference(&h.us, &[1, 0, 0], h.creation)], atom("x"))
         }),
-        row("SPAWN_REPLY that nobody asked for", Ignored, |h| {
+        row("SPAWN_REPLY without a request", Ignored, |h| {
             alone(&[int(31), h.reference(1), h.net_kernel(), int(3), h.pid()])
         }),
-        row("SPAWN_REPLY that refuses what nobody asked for", Ignored, |h| {
+        row("SPAWN_REPLY with an error and without a request", Ignored, |h| {
             alone(&[int(31), reference(&h.us, &[1, 0, 0], h.creation), h.net_kernel(), int(0), atom("notsup")])
         }),
         row("SPAWN_REPLY with flags below zero", MALFORMED, |h| {
@@ -297,19 +293,19 @@ fn aliases() -> Vec<Row> {
         row("ALIAS_SEND to an alias elsewhere", Ignored, |h| {
             with(&[int(33), h.pid(), reference("elsewhere@host", &[1, 2, 3], 1)], atom("x"))
         }),
-        row("ALIAS_SEND to an alias that we might have", Ignored, |h| {
+        row("ALIAS_SEND to a possible alias of the daemon", Ignored, |h| {
             with(&[int(33), h.pid(), reference(&h.us, &[1, 0, 0], h.creation)], atom("x"))
         }),
-        row("ALTACT_SIG_SEND with a token that isn't there", MALFORMED, altact(2)),
+        row("ALTACT_SIG_SEND with a missing token", MALFORMED, altact(2)),
         row("ALTACT_SIG_SEND to an alias that is a pid", MALFORMED, altact(4)),
         row("ALTACT_SIG_SEND to a name that is a pid", MALFORMED, altact(8)),
-        row("ALTACT_SIG_SEND with flags that there are none of", Ignored, altact(1 << 20)),
+        row("ALTACT_SIG_SEND with unknown flags", Ignored, altact(1 << 20)),
         row("ALTACT_SIG_SEND that is an exit", Ignored, altact(16)),
         row("SEND to a process elsewhere", Ignored, |_| {
             with(&[int(2), atom(""), pid("elsewhere@host", 1, 1)], atom("x"))
         }),
-        row("SEND to nobody", Ignored, |h| with(&[int(2), atom(""), h.ours(9999)], atom("x"))),
-        row("SEND to another life of ours", Ignored, |h| {
+        row("SEND to an unknown process", Ignored, |h| with(&[int(2), atom(""), h.ours(9999)], atom("x"))),
+        row("SEND to another incarnation of the daemon", Ignored, |h| {
             with(&[int(2), atom(""), pid(&h.us, 1, h.creation ^ 1)], atom("x"))
         }),
         row("SEND with a cookie of version 5", Ignored, |h| with(&[int(2), atom("cookie"), h.net_kernel()], atom("x"))),
@@ -329,12 +325,12 @@ fn spawns() -> Vec<Row> {
         row("SPAWN_REQUEST with an improper list of options", badopt, |h| {
             spawn(h, 0, list(1, &[atom("link")], atom("monitor")), nil())
         }),
-        row("SPAWN_REQUEST with an option that there is none of", spawned, move |h| {
-            spawn(h, 0, option(atom("bogus")), nil())
-        }),
-        row("SPAWN_REQUEST with options beyond our bounds", MALFORMED, |h| spawn(h, 0, nested(10_000), nil())),
+        row("SPAWN_REQUEST with an unknown option", spawned, move |h| spawn(h, 0, option(atom("bogus")), nil())),
+        row("SPAWN_REQUEST with options nested too deeply", MALFORMED, |h| spawn(h, 0, nested(10_000), nil())),
         row("SPAWN_REQUEST with arguments that are a number", spawned, |h| spawn(h, 0, nil(), int(1))),
-        row("SPAWN_REQUEST with arguments that lie", refused, |h| spawn(h, 0, nil(), list(u32::MAX, &[], nil()))),
+        row("SPAWN_REQUEST with arguments shorter than their length", refused, |h| {
+            spawn(h, 0, nil(), list(u32::MAX, &[], nil()))
+        }),
         row("SPAWN_REQUEST with compressed arguments", refused, |h| spawn(h, 0, nil(), vec![80, 0, 0, 0, 9, 0x78])),
         row("SPAWN_REQUEST with more arguments than its arity", spawned, |h| spawn(h, 0, nil(), vec![107, 0, 2, 1, 1])),
         row("SPAWN_REQUEST of arity -1", MALFORMED, |h| spawn(h, -1, nil(), nil())),

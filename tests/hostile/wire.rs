@@ -1,6 +1,6 @@
-//! Frames and terms, written by hand: nothing here keeps anybody from writing what is wrong.
+//! Frames and terms, encoded by hand, so that they can be invalid.
 
-#![allow(dead_code, reason = "each test file is a crate of its own and needs another part of this")]
+#![allow(dead_code, reason = "each test file is a separate crate and uses only a part of this module")]
 
 pub type Term = Vec<u8>;
 
@@ -20,7 +20,7 @@ pub fn tuple(elements: &[Term]) -> Term {
     [vec![104, u8::try_from(elements.len()).unwrap()], elements.concat()].concat()
 }
 
-/// A list of as many elements as it says, or not, and whatever ends it.
+/// Encodes a list with this length, which may be wrong, these elements, and this tail.
 pub fn list(count: u32, elements: &[Term], tail: Term) -> Term {
     [[&[108], &count.to_be_bytes()[..]].concat(), elements.concat(), tail].concat()
 }
@@ -42,27 +42,28 @@ pub fn words(words: &[u32]) -> Vec<u8> {
     words.iter().flat_map(|word| word.to_be_bytes()).collect()
 }
 
-/// `depth` lists, one in the other.
+/// Encodes `depth` nested lists.
 pub fn nested(depth: usize) -> Term {
     [[108, 0, 0, 0, 1].repeat(depth), vec![106; depth + 1]].concat()
 }
 
-/// A frame of an established connection, with its length.
+/// Encodes a frame of an established connection, with its length.
 pub fn frame(body: &[u8]) -> Vec<u8> {
     [&u32::try_from(body.len()).unwrap().to_be_bytes(), body].concat()
 }
 
-/// A pass-through frame with a control message that stands alone.
+/// Encodes a pass-through frame with a control message and no payload.
 pub fn alone(control: &[Term]) -> Vec<u8> {
     frame(&[vec![112, 131], tuple(control)].concat())
 }
 
-/// A pass-through frame with a control message and a payload, which has its version before it.
+/// Encodes a pass-through frame with a control message and a payload. The payload starts with a
+/// version byte.
 pub fn with(control: &[Term], payload: Term) -> Vec<u8> {
     frame(&[vec![112, 131], tuple(control), vec![131], payload].concat())
 }
 
-/// A frame with a distribution header that names no atoms, a control message, and a payload.
+/// Encodes a frame with a distribution header without atoms, a control message, and a payload.
 pub fn plain_header(control: &[Term], payload: Term) -> Vec<u8> {
     frame(&[vec![131, 68, 0], tuple(control), payload].concat())
 }

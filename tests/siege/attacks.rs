@@ -1,7 +1,8 @@
-//! What hostile neighbours do. Each attack goes on until the client has had all of its calls answered; what it opens, it
-//! holds for some of them.
+//! The attacks. Each continues until the client's calls have all been answered. An attack holds
+//! what it opens while some of these calls are answered.
 //!
-//! Attacks on the socket come from processes of their own, so that the daemon can tell them from the client.
+//! Attacks on the socket come from separate processes, so that the daemon can distinguish them from
+//! the client.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream};
@@ -18,7 +19,7 @@ use crate::support::erl::{Erl, Start};
 use crate::support::{PATIENCE, epmd, http, wait_for};
 use crate::wire::{Term, atom, frame, int, list, nil, pid, tuple, with};
 
-/// A name, and what is done until [`World::goes_on`] says no.
+/// A name, and a function that attacks while [`World::goes_on`] returns true.
 pub type Attack = (&'static str, fn(&World));
 
 pub fn all() -> Vec<Attack> {
@@ -42,14 +43,14 @@ pub fn all() -> Vec<Attack> {
 
 // ---- The socket -----------------------------------------------------------------------------------
 
-/// A process that may have many files open.
+/// Starts a process that may open many files.
 fn opener(world: &World) -> Erl {
     let through = &["prlimit", "--nofile=8192:8192"];
     Erl::start(&world.host, Start { through, ..Start::default() })
 }
 
-/// Opens connections to the socket, writes the same on each, and reads nothing. Some may find no
-/// room, and all while another attack has removed the socket.
+/// Opens connections to the socket, writes the same request on each, and reads nothing. Some
+/// connections may be refused; all of them fail while another attack has removed the socket.
 fn open(erl: &mut Erl, world: &World, count: usize, request: &str) {
     let socket = world.host.socket();
     let opening = format!(
@@ -65,7 +66,7 @@ fn open(erl: &mut Erl, world: &World, count: usize, request: &str) {
         socket.display(),
         request.replace('\r', "\\r").replace('\n', "\\n"),
     );
-    wait_for("some connections find room", || erl.eval(&opening) != "0" || !world.goes_on());
+    wait_for("some connections are accepted", || erl.eval(&opening) != "0" || !world.goes_on());
 }
 
 fn close(erl: &mut Erl) {
@@ -97,7 +98,7 @@ fn unread_streams(world: &World) {
     }
 }
 
-/// Requests that get a 4xx: registrations with nodes that no plugin can run as, and requests
+/// Sends requests that get a 4xx: registrations with nodes that no plugin can run as, and requests
 /// without exactly one `Host`.
 fn refused_requests(world: &World) {
     let nodes = [world.node.as_str(), "x@-oProxyCommand", "a b@h", "\u{1b}[2J@h", "x@"];
@@ -118,7 +119,7 @@ fn refused_requests(world: &World) {
     }
 }
 
-/// Sends a request, and returns the first bytes of the response; none if there is no connection.
+/// Sends a request, and returns the first bytes of the response, or `None` without a connection.
 fn begun(world: &World, request: &str) -> Option<String> {
     let mut stream = UnixStream::connect(world.host.socket()).ok()?;
     stream.set_read_timeout(Some(PATIENCE)).expect("an open socket");
@@ -128,7 +129,8 @@ fn begun(world: &World, request: &str) -> Option<String> {
     Some(String::from_utf8_lossy(&begun).into_owned())
 }
 
-/// Many more followers than there is room for. Each makes room as soon as it leaves.
+/// Opens many more event streams than the limit. A stream stops counting when its client
+/// disconnects.
 fn followers_that_leave(world: &World) {
     while world.goes_on() {
         for _ in 0..200 {
@@ -139,32 +141,32 @@ fn followers_that_leave(world: &World) {
     }
 }
 
-/// What the daemon logs once it has repaired its socket.
+/// A part of the log line after the daemon has repaired its socket.
 pub const REPAIRED: &str = "bound it again";
 
-/// A registration over an open connection makes the daemon check its socket at once, which
-/// otherwise takes up to 1 s.
+/// Removes the socket. A registration over an open connection makes the daemon check its socket at
+/// once, which otherwise takes up to 1 s.
 fn removed_socket(world: &World) {
     let body = json!({"name": "hecate-removerd"}).to_string();
     let head = "POST /api/plugins/register HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length";
     while world.goes_on() {
         let socket = world.host.socket();
-        let mut stream = UnixStream::connect(&socket).expect("it listens");
+        let mut stream = UnixStream::connect(&socket).expect("a listening socket");
         stream.set_read_timeout(Some(PATIENCE)).expect("an open socket");
-        std::fs::remove_file(&socket).expect("the daemon's own");
+        std::fs::remove_file(&socket).expect("the daemon's socket");
         let request = format!("{head}: {}\r\n\r\n{body}", body.len());
         stream.write_all(request.as_bytes()).expect("the connection is still served");
         let mut answer = String::new();
         BufReader::new(stream).read_line(&mut answer).expect("a response");
         assert_eq!(answer, "HTTP/1.1 201 Created\r\n");
-        wait_for("the socket is there again", || UnixStream::connect(&socket).is_ok());
+        wait_for("the socket is bound again", || UnixStream::connect(&socket).is_ok());
         world.hold();
     }
 }
 
 // ---- The distribution port ------------------------------------------------------------------------
 
-/// A connection from another address of this host. None if it was refused.
+/// Connects from another address of this host. Returns `None` if the connection is refused.
 fn from_elsewhere(last: u8, port: u16) -> Option<TcpStream> {
     let socket = socket(AddressFamily::INET, SocketType::STREAM, None).expect("a socket");
     bind(&socket, &SocketAddrV4::new(Ipv4Addr::new(127, 0, 0, last), 0)).expect("an address of this host");
@@ -172,7 +174,8 @@ fn from_elsewhere(last: u8, port: u16) -> Option<TcpStream> {
     Some(socket.into())
 }
 
-/// Far more than there is room for, each time while an honest handshake is under way.
+/// Opens many more silent connections than the limit, each time while a regular handshake is in
+/// progress.
 fn silent_handshakes(world: &World) {
     let mut honest = 0;
     while world.goes_on() {
@@ -188,8 +191,8 @@ fn silent_handshakes(world: &World) {
 /// A node without the cookie, which the daemon finds in EPMD.
 pub const THIEF: &str = "hecate_thief";
 
-/// Waits until the daemon dials it, connects back under the same name, and sends the challenge that
-/// it gets there over the first connection.
+/// Waits until the daemon dials this node, connects back under the same name, and sends the
+/// challenge of the second connection over the first one.
 fn reflected_challenges(world: &World) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
     listener.set_nonblocking(true).expect("a listener");
@@ -202,7 +205,7 @@ fn reflected_challenges(world: &World) {
     };
     while world.goes_on() {
         let Ok((mut dialled, _)) = listener.accept() else {
-            // The daemon dials a node that it could not reach less and less often.
+            // The daemon dials an unreachable node at growing intervals.
             world.hold();
             continue;
         };
@@ -217,11 +220,11 @@ fn reflected_challenges(world: &World) {
         send_packet(&mut dialled, b"sok");
         let _name = receive_packet(&mut dialled);
         send_packet(&mut dialled, &name_packet(&challenge[9..13]));
-        assert_eq!(try_receive_packet(&mut dialled), None, "the daemon proved the cookie to its own challenge");
+        assert_eq!(try_receive_packet(&mut dialled), None, "the daemon answered its own challenge");
     }
 }
 
-/// A hidden node whose scope the daemon's scope knows.
+/// Connects a hidden node whose scope the daemon's scope monitors.
 fn member(world: &World, short: &str) -> Option<Hostile> {
     let mut node = Hostile::try_connect(&world.host, world.port, short, false)?;
     let discover = tuple(&[atom("discover"), node.pid()]);
@@ -230,7 +233,7 @@ fn member(world: &World, short: &str) -> Option<Hostile> {
     Some(node)
 }
 
-/// A message to the daemon's scope.
+/// Encodes a message to the daemon's scope.
 fn to_pg(node: &Hostile, message: Term) -> Vec<u8> {
     with(&[int(6), node.pid(), atom(""), atom("pg")], message)
 }
@@ -240,7 +243,8 @@ fn pids(node: &Hostile, count: u32) -> Term {
     list(count, &pids, nil())
 }
 
-/// `{leave, Scope, Pids, Groups}` of many processes and many groups; and one group that many join and leave.
+/// Sends `{leave, Scope, Pids, Groups}` with many processes and many groups, and a join and a leave
+/// of many processes in one group.
 fn products(world: &World) {
     while world.goes_on() {
         if let Some(mut node) = member(world, "products") {
@@ -259,7 +263,7 @@ fn products(world: &World) {
     }
 }
 
-/// Frames of 60 MB, each but for its last bytes.
+/// Sends frames of 60 MB without their last bytes.
 fn unfinished_frames(world: &World) {
     let length = 60_000_000_u32;
     let part = vec![131; 1_000_000];
@@ -277,7 +281,7 @@ fn unfinished_frames(world: &World) {
     }
 }
 
-/// Messages of many fragments, of which the last one never comes.
+/// Sends messages of many fragments without the last one.
 fn unfinished_fragments(world: &World) {
     let part = vec![131; 1_000_000];
     let fragment = |tag: u8, sequence: u64, number: u64, part: &[u8]| {
@@ -298,7 +302,7 @@ fn unfinished_fragments(world: &World) {
     }
 }
 
-/// Groups of plugins that nobody has registered.
+/// Joins groups of plugins that are not registered.
 fn announced_names(world: &World) {
     let mut erl = world.host.erl("announcer");
     erl.eval(&format!("{{ok, _}} = pg:start_link(), net_adm:ping('{}')", world.node));
@@ -316,7 +320,7 @@ fn announced_names(world: &World) {
     }
 }
 
-/// Calls whose arguments are far larger than any that the daemon knows.
+/// Calls functions with arguments that are far larger than the daemon accepts.
 fn large_calls(world: &World) {
     let mut erl = world.host.erl("caller");
     let us = &world.node;
@@ -335,7 +339,7 @@ fn large_calls(world: &World) {
 
 // ---- EPMD -----------------------------------------------------------------------------------------
 
-/// Names that would write on a terminal.
+/// Registers names that would change the terminal's state.
 fn hostile_names(world: &World) {
     let names: [&[u8]; 4] =
         [b"hecate_\x1b[2J", "hecate_\u{202e}x".as_bytes(), "hecate_\u{9b}x".as_bytes(), "hecate_\u{2028}x".as_bytes()];
@@ -351,7 +355,8 @@ fn hostile_names(world: &World) {
     }
 }
 
-/// Control characters but for the end of a line, bidirectional and zero-width characters, and separators of lines.
+/// Returns whether a character is a control character except a newline, a bidirectional or
+/// zero-width character, or a line separator.
 pub fn writes_on_a_terminal(c: char) -> bool {
     let invisible =
         |c| matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}');
@@ -365,14 +370,15 @@ fn registered(world: &World, name: &[u8], port: u16) -> TcpStream {
     stream
 }
 
-/// Far more than there is room for, through which EPMD goes on answering.
+/// Sends more unfinished requests than EPMD's limit, while EPMD keeps answering.
 fn unfinished_epmd_requests(world: &World) {
     while world.goes_on() {
         let mut unfinished: Vec<TcpStream> = (0..200).filter_map(|_| from_elsewhere(3, world.host.epmd_port)).collect();
         for stream in &mut unfinished {
             let _ = stream.write_all(&[0, 9, b'x']);
         }
-        // A client of the same user may give way to the others once; `erl` asks again too.
+        // A connection of the same user may be closed in favour of others once, so this retries, as
+        // `erl` does.
         wait_for("EPMD answers", || epmd::names(world.host.epmd_port).contains_key("hecate"));
     }
 }

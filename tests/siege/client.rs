@@ -1,4 +1,5 @@
-//! The well-behaved client: registers a plugin, lists them all, pings the node; and knows what it was answered.
+//! The well-behaved client: it registers a plugin, lists all plugins, pings the node, and records
+//! the responses.
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
@@ -10,23 +11,23 @@ use crate::World;
 use crate::support::erl::Erl;
 use crate::support::{Host, PATIENCE, http, wait_within};
 
-/// Plugins that it registers, again and again, each time in another version.
+/// The number of plugins that it registers again and again, each time with another version.
 const PLUGINS: usize = 64;
 
 pub struct Client {
     witness: Erl,
     ping: String,
     rounds: usize,
-    /// The version in which each plugin was registered last.
+    /// The last registered version of each plugin.
     registered: BTreeMap<String, String>,
-    /// How long each call took that was answered.
+    /// The duration of each answered call.
     took: Vec<Duration>,
-    /// Each call that was answered wrongly or not at all.
+    /// Each call without an answer or with a wrong one.
     pub lost: Vec<String>,
 }
 
 impl Client {
-    /// Connects its node to the daemon.
+    /// Starts the client, and connects its node to the daemon.
     pub fn new(world: &World) -> Self {
         let mut witness = world.host.erl("witness");
         let ping = format!("net_adm:ping('{}')", world.node);
@@ -35,7 +36,7 @@ impl Client {
         Self { witness, ping, rounds: 0, registered: BTreeMap::new(), took: Vec::new(), lost: Vec::new() }
     }
 
-    /// One call of each kind. Returns how many were answered.
+    /// Makes one call of each kind. Returns how many were answered.
     pub fn round(&mut self, host: &Host) -> u64 {
         self.rounds += 1;
         let name = format!("hecate-siege{}d", self.rounds % PLUGINS);
@@ -73,7 +74,7 @@ impl Client {
         }
     }
 
-    /// Everything that was answered must be in the list.
+    /// Checks that each acknowledged registration is in the list.
     pub fn check_what_is_stored(&mut self, host: &Host) {
         let listed = listed(host).expect("a list");
         for (name, version) in &self.registered {
@@ -83,7 +84,7 @@ impl Client {
         }
     }
 
-    /// The time within which 99 of 100 calls were answered.
+    /// Returns the 99th percentile of the duration of answered calls.
     pub fn p99(&self) -> Duration {
         self.percentile(99)
     }
@@ -94,7 +95,7 @@ impl Client {
         took.get(took.len().saturating_sub(1) * percent / 100).copied().unwrap_or_default()
     }
 
-    /// What became of its calls, in one line.
+    /// Summarizes the calls in one line.
     pub fn report(&self) -> String {
         let [p50, p99, longest] = [50, 99, 100].map(|percent| self.percentile(percent));
         format!(
@@ -105,7 +106,7 @@ impl Client {
     }
 }
 
-/// Asks, and tries again while the socket is missing because an attack has removed it.
+/// Sends a request. Retries while the socket is missing, because an attack may have removed it.
 fn ask(host: &Host, method: &str, path: &str, body: Option<&Value>) -> Result<http::Answer, String> {
     wait_within(PATIENCE, "the socket is there again", || match http::ask(&host.socket(), method, path, body) {
         Err(error) if error.kind() == ErrorKind::NotFound => None,
@@ -113,7 +114,7 @@ fn ask(host: &Host, method: &str, path: &str, body: Option<&Value>) -> Result<ht
     })
 }
 
-/// The version of each plugin in the list.
+/// Returns the version of each plugin in the list.
 fn listed(host: &Host) -> Result<BTreeMap<String, String>, String> {
     let answer = ask(host, "GET", "/api/plugins", None)?;
     let plugins = answer.body.as_array().ok_or_else(|| format!("{answer:?}"))?;

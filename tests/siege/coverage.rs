@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-/// A fault, and the tests that reproduce it, each as its file and its name.
+/// A fault, and the tests that reproduce it, each with its file and its name.
 type Held = (&'static str, &'static [(&'static str, &'static str)]);
 
 const HELD: &[Held] = &[

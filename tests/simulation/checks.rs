@@ -1,4 +1,5 @@
-//! What must hold once all is delivered: who is connected to whom, and which members of groups each sees.
+//! Checks after all messages are delivered: the connections of each node, and the group members
+//! that it sees.
 
 use super::*;
 
@@ -7,7 +8,7 @@ impl World {
         self.nodes[at].machine.groups().into_values().next().expect("a scope")
     }
 
-    /// Whether every node is connected to all others and has as many members of groups from them as they have.
+    /// Returns whether each node is connected to all others and sees all their group members.
     pub fn is_whole(&self) -> bool {
         let censuses: Vec<Census> = (0..self.nodes.len()).map(|at| self.census(at)).collect();
         let members: usize = censuses.iter().map(|census| census.own_members).sum();
@@ -18,7 +19,7 @@ impl World {
         censuses.iter().all(is_whole)
     }
 
-    /// Nobody has a connection across the cut, for it was silent for too long.
+    /// Checks that no node is connected across the cut.
     pub fn sees_its_side_only(&self) {
         for at in 0..self.nodes.len() {
             for (name, _) in self.nodes[at].machine.view().peers.iter().filter(|(_, peer)| peer.is_up()) {
@@ -43,7 +44,7 @@ impl World {
         format!("{} nodes are apart from others: {:#?}", missing.len(), missing.iter().take(5).collect::<Vec<_>>())
     }
 
-    /// What a node sees, without itself.
+    /// Returns what a node sees of the others.
     fn seen(&mut self, at: usize) -> Picture {
         let view = self.nodes[at].machine.view();
         let peers = view.peers.iter().filter(|(_, peer)| peer.is_up()).map(|(name, _)| name.clone()).collect();
@@ -66,7 +67,7 @@ impl World {
         (peers, groups)
     }
 
-    /// What all nodes see, which is the same for all but what each doesn't see of itself.
+    /// Returns what all nodes see, and checks that each node sees all of it except itself.
     pub fn picture(&mut self) -> Picture {
         let seen: Vec<Picture> = (0..self.nodes.len()).map(|at| self.seen(at)).collect();
         let mut whole = Picture::default();

@@ -1,5 +1,5 @@
-//! One node: the machine, and in a hecate-daemon what decides whom it dials and whom it introduces, joined as
-//! `cluster::peers::finder` and `cluster::task` join them.
+//! One node of the simulation: its machine and, in a hecate-daemon, the logic that dials and
+//! introduces nodes. They are connected as in `cluster::peers::finder` and `cluster::task`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -19,19 +19,19 @@ use hecate_daemon::cluster::peers::strategies::learned::{self, Learned};
 use hecate_daemon::cluster::plugins::membership::MembershipTracker;
 use hecate_daemon::registry::Membership;
 
-/// What a node is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// It finds others by itself, and introduces them.
+    /// It finds other nodes by itself, and introduces them.
     Daemon,
-    /// It dials whom it is told to, as an Erlang node does.
+    /// It dials only nodes that it is asked to dial, like an Erlang node.
     Plugin,
 }
 
-/// Whom peers have asked a plugin's node to connect to, until its machine has taken the message.
+/// The nodes that peers have asked a plugin's node to connect to, until its machine receives the
+/// requests.
 pub type Introduced = Arc<Mutex<Vec<NodeName>>>;
 
-/// The function of an Erlang node that a hecate-daemon calls and has not itself.
+/// The function of an Erlang node that a hecate-daemon calls and does not offer itself.
 struct Erlang(Option<Introduced>);
 
 impl Functions for Erlang {
@@ -58,15 +58,15 @@ impl Behaviour for Member {
     }
 }
 
-/// What a hecate-daemon decides, and by which facts it last did.
+/// The decisions of a hecate-daemon, and the facts that it last decided by.
 pub struct Finder {
     redialer: Redialer,
     introducer: Introducer,
-    told: MembershipTracker,
+    tracker: MembershipTracker,
     learned: Learned,
 }
 
-/// What a [`Finder`] wants of its node.
+/// The actions that a [`Finder`] requests from its node.
 #[derive(Default)]
 pub struct Wanted {
     pub dial: Vec<NodeName>,
@@ -75,12 +75,12 @@ pub struct Wanted {
 }
 
 impl Finder {
-    /// One with this random number.
+    /// Makes a finder with this random seed.
     pub fn new(name: NodeName, random: u64) -> Self {
         Self {
             redialer: Redialer::new([Asked::Epmd], random),
             introducer: Introducer::new(name.clone()),
-            told: MembershipTracker::new(0, BTreeSet::from([0])),
+            tracker: MembershipTracker::new(0, BTreeSet::from([0])),
             learned: Learned::new(name),
         }
     }
@@ -95,7 +95,7 @@ impl Finder {
     }
 
     pub fn changed(&mut self, now: Instant, view: &View, wanted: &mut Wanted) {
-        for news in self.told.news(view, |_| false) {
+        for news in self.tracker.news(view, |_| false) {
             match news {
                 Membership::NodeUp { node, .. } => {
                     let published = view.peers.get(&node).is_some_and(Peer::is_published);
@@ -152,7 +152,6 @@ impl Finder {
     }
 }
 
-/// A node.
 pub struct Node {
     pub name: NodeName,
     pub kind: Kind,
@@ -160,11 +159,11 @@ pub struct Node {
     pub machine: Machine,
     pub finder: Finder,
     pub introduced: Introduced,
-    /// Whose `nodes()` were asked for, with the number of the question.
+    /// The pending calls of `nodes()`, each with its node and its number.
     pub calling: BTreeMap<Token, (NodeName, u64)>,
-    /// Whom the finder waits for.
+    /// The nodes that the finder is connecting to.
     pub connecting: BTreeSet<NodeName>,
-    /// A look at the machine's view is due.
+    /// Whether the finder is due to look at the machine's view.
     pub looking: bool,
 }
 
@@ -197,17 +196,17 @@ impl Node {
     }
 }
 
-/// A process in these groups.
+/// Spawns a process in these groups.
 pub fn member(groups: Vec<Term>) -> NodeInput {
     NodeInput::Spawn { name: None, behaviour: Box::new(Member), groups, token: 0 }
 }
 
-/// `erlang:nodes()`
+/// Returns `erlang:nodes()`.
 pub fn ask_nodes() -> Function {
     Function { module: Atom::literal("erlang"), function: Atom::literal("nodes"), args: Vec::new() }
 }
 
-/// `net_kernel:connect_node(To)`
+/// Returns `net_kernel:connect_node(To)`.
 pub fn connect_node(to: &str) -> Function {
     let to = Term::Atom(Atom::new(to).expect("a name"));
     Function { module: Atom::literal("net_kernel"), function: Atom::literal("connect_node"), args: vec![to] }

@@ -1,8 +1,10 @@
-//! All nodes, the network between them and the time. What is sent goes through the real codec and arrives in order on each
-//! connection; attempts to connect fail, connections break, at one end before the other, and hosts are cut from each other.
+//! The nodes, the network between them and the time. Messages pass through the real codec and
+//! arrive in order on each connection. Attempts to connect fail, connections break (at one end
+//! before the other), and hosts are cut off from each other.
 //!
-//! Nothing is drawn from one common source of chance: each number follows from the seed and from what it is for. So one seed
-//! gives one history, however the machines order what they do at the same time (their maps order it differently each time).
+//! There is no common random generator: each number depends on the seed and its purpose. So a seed
+//! determines the history, even though the machines' hash maps order simultaneous effects
+//! differently in each run.
 
 #[path = "checks.rs"]
 mod checks;
@@ -27,46 +29,46 @@ use hecate_daemon::cluster::peers::{introduce, redial};
 
 use super::node::{Kind, Node, Wanted, ask_nodes, connect_node, member};
 
-/// Microseconds since the beginning.
+/// Microseconds since the start.
 pub type Time = u64;
 pub const SECOND: Time = 1_000_000;
 
-/// An attempt that gets no answer is given up after this.
+/// The timeout of an attempt that gets no answer.
 const GIVE_UP: Time = 3 * SECOND;
-/// `net_ticktime`: silence is noticed after three to five quarters of it.
+/// `net_ticktime`: silence is detected after three to five quarters of it.
 const TICK_TIME: Time = 60 * SECOND;
-/// How soon a daemon looks at what has changed.
-const GLANCE: Time = 50_000;
-/// How often a node looks whether something is due.
+/// The delay until a daemon looks at changes.
+const LOOK_DELAY: Time = 50_000;
+/// The interval at which a node checks for due work.
 const WAKE: Time = 200_000;
-/// How often a daemon's EPMD is asked.
+/// The interval at which a daemon queries EPMD.
 const EPMD_POLL: Time = 500_000;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
     /// The dialler has sent its name.
     Name,
-    /// It was told a status; the rest of the handshake is one step for each side.
+    /// The dialler has received a status. The rest of the handshake is one step for each side.
     Status(Status),
-    /// It has sent its proof. Whether an older connection is to be replaced is known by then.
+    /// The dialler has sent its proof. It is decided whether this connection replaces an older one.
     Reply(bool),
-    /// The acceptor has the connection, and its proof is under way.
+    /// The acceptor has the connection, and its proof is in transit.
     Ack(bool),
     Made,
     Failed,
     Over,
 }
 
-/// An attempt to connect, and the connection that came of it.
+/// An attempt to connect, and the connection that results.
 struct Connection {
     /// The dialler and the acceptor.
     ends: [usize; 2],
     stage: Stage,
     has: [bool; 2],
     closed: [bool; 2],
-    /// Nothing more arrives.
+    /// Whether nothing more arrives.
     lost: bool,
-    /// When what was sent last to each end arrives.
+    /// The arrival time of the last message to each end.
     last: [Time; 2],
     sent: u32,
 }
@@ -81,10 +83,10 @@ enum What {
     Epmd,
 }
 
-/// When something happens; what happens at the same time is ordered by what it happens to.
+/// The time of an event, then its target, which orders simultaneous events.
 type Key = (Time, u32, u8, u32);
 
-/// What was sent, to judge how much it takes to become one cluster.
+/// The traffic, to judge the cost of becoming one cluster.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Counts {
     pub messages: u64,
@@ -94,7 +96,7 @@ pub struct Counts {
     pub introductions: u64,
 }
 
-/// What all nodes must agree upon: who is connected, and who is in which group.
+/// The facts that all nodes must agree on: the connected nodes, and the members of each group.
 pub type Picture = (BTreeSet<NodeName>, BTreeMap<String, BTreeSet<Pid>>);
 
 pub struct World {
@@ -106,19 +108,20 @@ pub struct World {
     per_host: usize,
     connections: Vec<Connection>,
     agenda: BTreeMap<Key, What>,
-    /// Of each host, on which side of the cut it is.
+    /// The side of the cut that each host is on.
     sides: Vec<u8>,
-    /// Of 1,000 attempts to connect, how many fail.
+    /// The number of failing attempts in 1,000.
     pub failing: u64,
     pub counts: Counts,
-    /// Of all that has arrived.
+    /// A hash of everything that has arrived.
     pub history: u64,
     atoms: Vec<Atoms>,
     effects: Vec<NodeEffect>,
 }
 
 impl World {
-    /// Hosts of one daemon and some plugins each. The daemons are told of the first `seeds` of them; nobody is connected.
+    /// Makes hosts with one daemon and some plugins each. Each daemon is configured with the first
+    /// `seeds` daemons. No nodes are connected.
     pub fn new(seed: u64, hosts: usize, per_host: usize, seeds: usize) -> Self {
         let mut nodes = Vec::new();
         for host in 0..hosts {
@@ -158,12 +161,12 @@ impl World {
         world
     }
 
-    /// Whether the node at this place is a daemon.
+    /// Returns whether this node is a daemon.
     fn is_daemon(&self, at: usize) -> bool {
         self.nodes[at].kind == Kind::Daemon
     }
 
-    /// A node begins: its processes join their groups, and a daemon looks for others.
+    /// Starts a node: its processes join their groups, and a daemon looks for other nodes.
     fn begin(&mut self, at: usize, configured: &[NodeName]) {
         let plugin =
             |number: usize| Term::tuple([Term::atom("hecate_plugin"), Term::binary(format!("hecate-p{number}d"))]);
@@ -190,17 +193,18 @@ impl World {
         self.begun + Duration::from_micros(self.now)
     }
 
-    /// A number below `below`, for one purpose at one place.
+    /// Returns a number below `below`, for one purpose at one place.
     fn draw(&self, below: u64, place: usize, purpose: u64) -> u64 {
         chance(self.seed, place, purpose) % below
     }
 
     fn at(&mut self, time: Time, place: usize, side: u8, number: u32, what: What) {
         let before = self.agenda.insert((time, u32::try_from(place).expect("few"), side, number), what);
-        assert!(before.is_none(), "two things at once: {before:?}");
+        assert!(before.is_none(), "two events with one key: {before:?}");
     }
 
-    /// On the way over a connection to one of its ends, behind what was sent before.
+    /// Schedules an arrival at one end of a connection, after everything that was sent there
+    /// before.
     fn arrives(&mut self, link: usize, to: usize, after: Time, what: What) {
         let sent = self.connections[link].sent;
         let jitter = self.draw(2_000, link, 16 + u64::from(sent));
@@ -208,11 +212,11 @@ impl World {
         connection.sent += 1;
         let time = (self.now + after + 200 + jitter).max(connection.last[to] + 1);
         connection.last[to] = time;
-        // Connections are told from nodes by their sides.
+        // Their sides distinguish connections from nodes.
         self.at(time, link, 1 + u8::try_from(to).expect("two"), sent, what);
     }
 
-    /// Lets this much time pass.
+    /// Advances the time.
     pub fn run(&mut self, time: Time) {
         let end = self.now + time;
         while let Some(next) = self.agenda.first_entry().filter(|next| next.key().0 <= end) {
@@ -223,7 +227,7 @@ impl World {
         self.now = end;
     }
 
-    /// Runs until everything is as it should be; gives how long that took.
+    /// Runs until the cluster is complete, and returns how long that took.
     pub fn settle(&mut self, patience: Time) -> Time {
         let begun = self.now;
         while !self.is_whole() {
@@ -257,7 +261,7 @@ impl World {
             }
             What::Epmd => {
                 self.at(self.now + EPMD_POLL, place, 0, 2, What::Epmd);
-                // Another life has another port.
+                // Each incarnation has another port.
                 let port = |node: &Node| u16::try_from(1000 + node.creation).expect("few lives");
                 let host = &self.nodes[place + 1..place + self.per_host];
                 let names = host.iter().map(|node| (node.name.clone(), port(node))).collect();
@@ -280,11 +284,11 @@ impl World {
             self.input(at, NodeInput::Connect(name));
         }
         if self.nodes[at].machine.take_changed() && !std::mem::replace(&mut self.nodes[at].looking, true) {
-            self.at(self.now + GLANCE, at, 0, 0, What::Look);
+            self.at(self.now + LOOK_DELAY, at, 0, 0, What::Look);
         }
     }
 
-    /// Runs what decides in a daemon, and does what it wants.
+    /// Runs a daemon's decisions, and carries out the requested actions.
     fn find(&mut self, at: usize, decide: impl FnOnce(&mut super::node::Finder, Instant, &mut Wanted)) {
         let (mut wanted, now) = (Wanted::default(), self.instant());
         decide(&mut self.nodes[at].finder, now, &mut wanted);
@@ -383,7 +387,7 @@ impl World {
         let fails = self.draw(1000, link, 3) < self.failing && stage == Stage::Name;
         let stage = match stage {
             Stage::Made | Stage::Over => return,
-            // The node that dials is no more.
+            // The dialling node has ended.
             _ if closed[0] => Stage::Over,
             Stage::Failed => {
                 self.connections[link].stage = Stage::Over;
@@ -463,20 +467,20 @@ impl World {
         while let Some(frame) = framing::next(&mut buffer).expect("within bounds") {
             let Frame::Message(frame) = frame else { continue };
             messages.extend(
-                control::decode(&frame, headers.as_mut(), &mut self.atoms[at]).expect("what we send can be read"),
+                control::decode(&frame, headers.as_mut(), &mut self.atoms[at]).expect("a message of the node decodes"),
             );
         }
         self.input(at, NodeInput::Messages(LinkId(link as u64), messages));
     }
 
-    /// One end is closed by its node: what was sent arrives, then the end of the stream does.
+    /// Closes one end by its node. Sent data still arrives, and then the end of the stream.
     fn closes(&mut self, link: usize, end: usize) {
         if !std::mem::replace(&mut self.connections[link].closed[end], true) && !self.connections[link].lost {
             self.arrives(link, 1 - end, 0, What::End);
         }
     }
 
-    /// One end learns that the connection has ended.
+    /// Notifies one end that the connection has ended.
     fn down(&mut self, link: usize, end: usize) {
         if !self.connections[link].has[end] || self.connections[link].closed[end] {
             return;
@@ -494,7 +498,7 @@ impl World {
         );
     }
 
-    /// Nothing more arrives; each end notices that by itself, after some time.
+    /// Loses a connection. Each end detects the silence by itself later.
     fn lose(&mut self, link: usize, within: Time) {
         if std::mem::replace(&mut self.connections[link].lost, true) {
             return;
@@ -505,9 +509,10 @@ impl World {
         }
     }
 
-    // ---- What befalls them ------------------------------------------------------------------------
+    // ---- Faults
+    // -----------------------------------------------------------------------------------
 
-    /// Hosts whose number gives `side` another value no longer reach each other.
+    /// Cuts the network: two hosts reach each other only if `side` returns the same value for both.
     pub fn cut(&mut self, side: impl Fn(usize) -> u8) {
         for (host, is) in self.sides.iter_mut().enumerate() {
             *is = side(host);
@@ -520,14 +525,14 @@ impl World {
         }
     }
 
-    /// All reach each other again.
+    /// Undoes [`Self::cut`].
     pub fn heal(&mut self) {
         self.sides.fill(0);
     }
 
-    /// Breaks this many of 1,000 connections to a daemon: half of them at once, half silently. (The
-    /// daemons do not introduce two plugins' nodes again that disconnect while both stay connected
-    /// to the daemons.)
+    /// Breaks this many of 1,000 connections to a daemon: half of them at once, half silently. Only
+    /// connections to daemons, because daemons do not introduce two plugin nodes again that lose
+    /// their connection while both stay connected to the daemons.
     pub fn break_some(&mut self, of_1000: u64, round: u64) {
         for link in 0..self.connections.len() {
             let connection = &self.connections[link];
@@ -540,7 +545,7 @@ impl World {
         }
     }
 
-    /// A node ends, and begins again.
+    /// Ends a node, and starts it again.
     pub fn restart(&mut self, at: usize) {
         for link in 0..self.connections.len() {
             for end in 0..2 {
@@ -559,13 +564,13 @@ impl World {
         self.begin(at, &first);
     }
 
-    /// Seconds since the beginning.
+    /// Returns the seconds since the start.
     pub fn seconds(&self) -> Time {
         self.now / SECOND
     }
 }
 
-/// A number that follows from the seed, for one purpose at one place (as in SplitMix64).
+/// Returns a number derived from the seed, for one purpose at one place, as in SplitMix64.
 fn chance(seed: u64, place: usize, purpose: u64) -> u64 {
     let place = (place as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     let mut z = seed ^ place ^ purpose.wrapping_mul(0xD1B5_4A32_D192_ED03);

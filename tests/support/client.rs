@@ -1,4 +1,4 @@
-//! A client of a [`World`], which does not block the thread that serves it.
+//! A client of a [`World`] that does not block the thread of the server.
 
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -12,25 +12,25 @@ use super::world::World;
 pub struct Client(pub BufReader<UnixStream>);
 
 pub async fn in_time<T>(what: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, what).await.expect("in time")
+    tokio::time::timeout(PATIENCE, what).await.expect("a timely result")
 }
 
 impl Client {
     pub async fn new(world: &World) -> Self {
-        Self(BufReader::new(UnixStream::connect(&world.socket).await.expect("listening")))
+        Self(BufReader::new(UnixStream::connect(&world.socket).await.expect("a listening socket")))
     }
 
     pub async fn send(&mut self, bytes: &str) {
-        in_time(self.0.write_all(bytes.as_bytes())).await.expect("taken");
+        in_time(self.0.write_all(bytes.as_bytes())).await.expect("the daemon reads");
     }
 
     pub async fn line(&mut self) -> String {
         let mut line = String::new();
-        in_time(self.0.read_line(&mut line)).await.expect("readable");
+        in_time(self.0.read_line(&mut line)).await.expect("a line");
         line.trim_end().to_owned()
     }
 
-    /// Reads one response; one to HEAD has no body, whatever its length says.
+    /// Reads one response. A response to HEAD has no body, whatever its length header says.
     pub async fn answer(&mut self, has_body: bool) -> Answer {
         let status_line = self.line().await;
         let answer = Answer::begin(&status_line);
@@ -38,14 +38,14 @@ impl Client {
         while answer.add_header(&self.line().await) {}
         let mut body = vec![0; answer.length()];
         if has_body {
-            in_time(self.0.read_exact(&mut body)).await.expect("whole");
+            in_time(self.0.read_exact(&mut body)).await.expect("a complete body");
         } else {
             body.clear();
         }
         answer.with_body(body)
     }
 
-    /// Waits until the daemon closes; whatever comes before is an error.
+    /// Waits until the daemon closes the connection, and checks that it sends nothing before.
     pub async fn closed(&mut self) {
         let mut rest = Vec::new();
         match in_time(self.0.read_to_end(&mut rest)).await {

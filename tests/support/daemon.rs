@@ -1,4 +1,4 @@
-//! The built daemon as a process of its own.
+//! The built daemon as a separate process.
 
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -13,13 +13,14 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// Starts it. Nothing of the machine's environment reaches it, and there is no program that it could start; what is
-    /// in `environment` comes on top.
+    /// Starts the daemon with only `environment` and what it needs to run, without the machine's
+    /// environment. Its `PATH` contains no program.
     pub fn start(host: &Host, environment: &[(&str, &str)]) -> Self {
         Self::start_as(host, &[], environment)
     }
 
-    /// Starts it by another program, which is given with its arguments and ends by becoming the daemon or when that ends.
+    /// Starts the daemon by another program, given with its arguments. The program either becomes
+    /// the daemon or ends with it.
     pub fn start_as(host: &Host, by: &[&str], environment: &[(&str, &str)]) -> Self {
         let mut command = Self::command_as(host, by, environment);
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -29,7 +30,7 @@ impl Daemon {
         Self { process, out: Output::collect(out, Some), log: Output::collect(err, Some) }
     }
 
-    /// How it is started, but for where it writes.
+    /// Returns the command that starts the daemon, without redirected output.
     pub fn command(host: &Host, environment: &[(&str, &str)]) -> Command {
         Self::command_as(host, &[], environment)
     }
@@ -50,13 +51,13 @@ impl Daemon {
         command
     }
 
-    /// Waits for the line that says that it is ready, and gives the node's name in it.
+    /// Waits until the daemon is ready, and returns the node name in that line.
     pub fn ready(&self) -> String {
         let line = wait_within(PATIENCE, "the daemon is ready", || self.ready_line());
-        line.rsplit_once("node ").expect("it names the node").1.to_owned()
+        line.rsplit_once("node ").expect("a node name").1.to_owned()
     }
 
-    /// The line that says that it is ready, once it has said so.
+    /// Returns the line that the daemon prints when it is ready, if it has printed it.
     pub fn ready_line(&self) -> Option<String> {
         let out = self.out.text();
         let line = out.strip_suffix('\n')?;
@@ -64,42 +65,41 @@ impl Daemon {
         Some(line.to_owned())
     }
 
-    /// Its pid.
     pub fn id(&self) -> u32 {
         self.process.id()
     }
 
-    /// What it has logged so far.
+    /// Returns the log so far.
     pub fn log(&self) -> String {
         self.log.text()
     }
 
-    /// Lines of the log that have all these words.
+    /// Returns the log lines that contain all of `words`.
     pub fn log_lines(&self, words: &[&str]) -> Vec<String> {
         self.log.lines(words)
     }
 
-    /// Waits for a line of the log with all these words.
+    /// Waits for a log line that contains all of `words`.
     pub fn logs(&self, words: &[&str]) {
         self.log.shows(words);
     }
 
-    /// SIGSTOP: it does nothing any more, and its connections stay open.
+    /// Sends SIGSTOP: the daemon stops working, and its connections stay open.
     pub fn stop(&self) {
         self.process.stop();
     }
 
-    /// SIGCONT.
+    /// Sends SIGCONT.
     pub fn resume(&self) {
         self.process.resume();
     }
 
-    /// The most memory that it has had at once, in bytes.
+    /// Returns the peak resident memory, in bytes.
     pub fn peak_memory(&self) -> usize {
         self.status("VmHWM:")
     }
 
-    /// The memory that it has now, in bytes.
+    /// Returns the resident memory, in bytes.
     pub fn memory(&self) -> usize {
         self.status("VmRSS:")
     }
@@ -110,17 +110,17 @@ impl Daemon {
         line.trim().strip_suffix(" kB").expect("in kB").parse::<usize>().unwrap() * 1024
     }
 
-    /// SIGKILL.
+    /// Sends SIGKILL, and waits for the end.
     pub fn kill(mut self) {
         self.end();
     }
 
-    /// SIGKILL, of one whose output is still wanted.
+    /// Sends SIGKILL, and keeps the output readable.
     pub fn end(&mut self) {
         self.process.kill();
     }
 
-    /// SIGTERM; gives how it ended, after which time, and its log.
+    /// Sends SIGTERM. Returns the exit status, the time until the end, and the log.
     pub fn terminate(mut self) -> (ExitStatus, Duration, String) {
         let start = Instant::now();
         self.process.terminate();
@@ -128,12 +128,12 @@ impl Daemon {
         (status, start.elapsed(), self.log())
     }
 
-    /// Waits for it to end by itself; gives its exit code.
+    /// Waits until the daemon ends by itself, and returns its exit code.
     pub fn ended(&mut self) -> Option<i32> {
         self.process.ended("the daemon ends by itself").code()
     }
 
-    /// Whether it still runs.
+    /// Returns whether the daemon is running.
     pub fn runs(&mut self) -> bool {
         self.process.pipes().try_wait().unwrap().is_none()
     }

@@ -1,4 +1,4 @@
-//! The daemon's database, read by somebody else: what a later start would find there.
+//! Reads the daemon's database from another process, as the next start would find it.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -8,13 +8,14 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::Host;
 
-/// What `plugins` and `events` have in common.
+/// The columns that `plugins` and `events` share.
 const COLUMNS: &str = "name, version, description, node, node_given, status, since, reason, reason_code, registered_at, \
                        incarnation";
 
 type Row = Vec<Value>;
 
-/// The plugins, as the events make them. It goes on where it was, for old events are not kept for ever.
+/// The plugins that follow from the events. It continues after the last event that it read, because
+/// old events are deleted.
 #[derive(Default)]
 pub struct Projection {
     revision: i64,
@@ -22,28 +23,30 @@ pub struct Projection {
 }
 
 impl Projection {
-    /// Takes the events that were stored since the last call, each of which must follow the one before, and holds
-    /// the `plugins` table to them. Gives the registered names with their versions.
+    /// Reads the events that were stored since the last call. Returns the registered names with
+    /// their versions.
+    ///
+    /// Checks that no revision is missing, and that the `plugins` table matches the events.
     pub fn follow(&mut self, database: &Path) -> BTreeMap<String, Option<String>> {
         let connection = Connection::open_with_flags(database, OpenFlags::SQLITE_OPEN_READ_ONLY).expect("opens");
-        // One transaction, so that both tables are of the same moment.
+        // One transaction, so that both tables show the same moment.
         connection.execute_batch("BEGIN").unwrap();
         let query = format!("SELECT {COLUMNS}, revision, kind FROM events WHERE revision > ?1 ORDER BY revision");
         for mut row in rows(&connection, &query, &[&self.revision]) {
             let kind = text(&row.pop().unwrap());
-            assert_eq!(row.pop(), Some(Value::Integer(self.revision + 1)), "a revision is missing");
+            assert_eq!(row.pop(), Some(Value::Integer(self.revision + 1)), "no revision is missing");
             self.revision += 1;
             let name = text(&row[0]);
             match kind.as_str() {
                 "plugin_registered_v1" | "plugin_status_changed_v1" => drop(self.rows.insert(name, row)),
                 "plugin_deregistered_v1" => drop(self.rows.remove(&name)),
                 "plugin_data_purged_v1" => {}
-                other => panic!("an event of kind {other}"),
+                other => panic!("unknown event kind {other}"),
             }
         }
         let stored = rows(&connection, &format!("SELECT {COLUMNS} FROM plugins"), &[]);
         let stored: BTreeMap<String, Row> = stored.into_iter().map(|row| (text(&row[0]), row)).collect();
-        assert_eq!(stored, self.rows, "the plugins are what the events make of them");
+        assert_eq!(stored, self.rows, "the plugins match the events");
         let version = |row: &Row| (row[1] != Value::Null).then(|| text(&row[1]));
         stored.iter().map(|(name, row)| (name.clone(), version(row))).collect()
     }
@@ -59,16 +62,16 @@ fn rows(connection: &Connection, query: &str, parameters: &[&dyn rusqlite::ToSql
 fn text(value: &Value) -> String {
     match value {
         Value::Text(text) => text.clone(),
-        other => panic!("text is expected, not {other:?}"),
+        other => panic!("expected text, not {other:?}"),
     }
 }
 
-/// The database of a host's daemon.
+/// Returns the path of the database of a host's daemon.
 pub fn path(host: &Host) -> PathBuf {
     host.namespace("hecate-daemon").join("sqlite/plugins.db")
 }
 
-/// A copy as a dead daemon has left it: to open the original would already mend it.
+/// Copies the database as a dead daemon left it. Opening the original would already repair it.
 pub fn copy(host: &Host) -> (tempfile::TempDir, PathBuf) {
     let directory = tempfile::tempdir().unwrap();
     let original = path(host);

@@ -1,28 +1,29 @@
-//! A DNS server that knows one name: what the system's own resolver of a process asks, if its `/etc` is the one made here.
+//! A DNS server with one name. The system's resolver queries it in a process that has [`Dns::etc`]
+//! as its `/etc`.
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-/// What it answers.
+/// The responses of the server.
 #[derive(Clone)]
 pub enum Zone {
-    /// The addresses of every name that it is asked for; without any, that there is no such name.
+    /// The addresses of each requested name. An empty list means that the name does not exist.
     Addresses(Vec<IpAddr>),
-    /// That the server failed (SERVFAIL).
+    /// A server failure (SERVFAIL).
     Failure,
-    /// Nothing.
+    /// No response.
     Silence,
 }
 
-/// A running server, as long as the test's process lives.
+/// A running server. It runs until the test's process ends.
 #[derive(Clone)]
 pub struct Dns(Arc<Mutex<Zone>>);
 
 impl Dns {
-    /// Serves at an address of the network that the calling thread is in.
+    /// Starts a server on an address of the calling thread's network.
     pub fn start(address: IpAddr) -> Self {
-        let socket = UdpSocket::bind(SocketAddr::new(address, 53)).expect("port 53 can be had");
+        let socket = UdpSocket::bind(SocketAddr::new(address, 53)).expect("port 53 is free");
         let zone = Arc::new(Mutex::new(Zone::Addresses(Vec::new())));
         let shown = zone.clone();
         std::thread::spawn(move || {
@@ -30,25 +31,25 @@ impl Dns {
             while let Ok((length, from)) = socket.recv_from(&mut question) {
                 let zone = shown.lock().unwrap().clone();
                 if let Some(answer) = answer(&question[..length], &zone) {
-                    socket.send_to(&answer, from).expect("it is sent");
+                    socket.send_to(&answer, from).expect("sent");
                 }
             }
         });
         Self(zone)
     }
 
-    /// From now on it answers this.
+    /// Replaces the responses.
     pub fn set(&self, zone: Zone) {
         *self.0.lock().unwrap() = zone;
     }
 
-    /// The names of these addresses.
+    /// Answers with these addresses.
     pub fn names(&self, addresses: &[&str]) {
         self.set(Zone::Addresses(addresses.iter().map(|address| address.parse().unwrap()).collect()));
     }
 }
 
-/// An `/etc` that asks the server at `address` for every name, and has nothing else in it.
+/// Writes an `/etc` whose only name service is the server at `address`.
 pub fn etc(directory: &Path, address: IpAddr) -> PathBuf {
     let etc = directory.join("etc");
     std::fs::create_dir(&etc).unwrap();
@@ -58,7 +59,8 @@ pub fn etc(directory: &Path, address: IpAddr) -> PathBuf {
     etc
 }
 
-/// RFC 1035: a header of 12 bytes, the question as it came, and an A or AAAA record for each address of that kind.
+/// Encodes a response (RFC 1035): a header of 12 bytes, the question unchanged, and an A or AAAA
+/// record for each address of the requested type.
 fn answer(message: &[u8], zone: &Zone) -> Option<Vec<u8>> {
     let (addresses, code) = match zone {
         Zone::Addresses(addresses) if addresses.is_empty() => (addresses.as_slice(), 3),
@@ -74,14 +76,14 @@ fn answer(message: &[u8], zone: &Zone) -> Option<Vec<u8>> {
     let of_kind = |address: &&IpAddr| kind == if address.is_ipv4() { 1 } else { 28 };
     let records: Vec<&IpAddr> = addresses.iter().filter(of_kind).collect();
     let count = u8::try_from(records.len()).unwrap();
-    // An answer, recursion available; one question, so many records.
+    // Flags: a response, recursion available. Counts: one question, and the records.
     let mut answer = [&message[..2], &[0x81, 0x80 | code, 0, 1, 0, count, 0, 0, 0, 0], question].concat();
     for record in records {
         let bytes = match record {
             IpAddr::V4(v4) => v4.octets().to_vec(),
             IpAddr::V6(v6) => v6.octets().to_vec(),
         };
-        // The name is that of the question; class IN, and a time to live of nothing.
+        // A pointer to the question's name, class IN, and a time to live of 0.
         answer.extend([0xc0, 12, 0, kind, 0, 1, 0, 0, 0, 0, 0, u8::try_from(bytes.len()).unwrap()]);
         answer.extend(bytes);
     }

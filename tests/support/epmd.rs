@@ -1,4 +1,4 @@
-//! The real EPMD in the foreground, and the two questions that the tests ask it themselves.
+//! The real EPMD in the foreground, and the two requests that tests send to it.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use super::{PATIENCE, Process, wait_for, wait_within};
 
-const INSTALL: &str = "Install Erlang/OTP, which brings it (Debian: apt-get install erlang-base)";
+const INSTALL: &str = "Install Erlang/OTP, which includes it (Debian: apt-get install erlang-base)";
 
 /// A running EPMD.
 pub struct Epmd {
@@ -16,7 +16,7 @@ pub struct Epmd {
 }
 
 impl Epmd {
-    /// Starts it, and waits until it answers.
+    /// Starts EPMD, and waits until it answers.
     pub fn start(port: u16) -> Self {
         let mut command = Command::new("epmd");
         command.args(["-port", &port.to_string(), "-address", "127.0.0.1"]);
@@ -30,32 +30,33 @@ impl Epmd {
         self.process.id()
     }
 
-    /// Stops it, as SIGSTOP does: it accepts connections and answers nothing.
+    /// Sends SIGSTOP: EPMD accepts connections and does not answer.
     pub fn stop(&self) {
         self.process.stop();
     }
 
-    /// Lets it continue.
+    /// Sends SIGCONT.
     pub fn resume(&self) {
         self.process.resume();
     }
 
-    /// Ends it at once: it forgets every name.
+    /// Sends SIGKILL: all names are lost.
     pub fn kill(mut self) {
         self.process.kill();
     }
 
-    /// The registered names and their ports.
+    /// Returns the registered names and their ports.
     pub fn names(&self) -> BTreeMap<String, u16> {
         names(self.port)
     }
 
-    /// The port of a name, as soon as it is registered.
+    /// Waits until a name is registered, and returns its port.
     pub fn port_of(&self, name: &str) -> u16 {
         wait_within(PATIENCE, format!("{name} is registered"), || self.names().remove(name))
     }
 
-    /// Registers a name for whatever listens on `port`, until the connection is dropped. Anybody on a host can.
+    /// Registers a name for `port`, until the returned connection is dropped. Any process on a host
+    /// can do this.
     pub fn register(&self, name: &str, port: u16) -> TcpStream {
         let mut stream = connect(self.port).expect("EPMD answers");
         send(&mut stream, &alive(name.as_bytes(), port)).expect("EPMD reads");
@@ -66,16 +67,17 @@ impl Epmd {
     }
 }
 
-/// The request of a visible node that speaks TCP over IPv4, of the versions 6 to 5, with nothing extra.
+/// Encodes the registration of a visible node that speaks TCP over IPv4, of distribution versions 6
+/// to 5, without extra data.
 pub fn alive(name: &[u8], port: u16) -> Vec<u8> {
     let length = u16::try_from(name.len()).unwrap().to_be_bytes();
     [&[b'x'][..], &port.to_be_bytes(), &[77, 0, 0, 6, 0, 5], &length, name, &[0, 0]].concat()
 }
 
-/// What the EPMD on `port` has registered; nothing if none answers.
+/// Returns the names in the EPMD on `port`, or nothing if none answers.
 pub fn names(port: u16) -> BTreeMap<String, u16> {
     let answer = ask(port, b"n").unwrap_or_default();
-    // After its own port, in four bytes: "name N at port P", one a line.
+    // After four bytes with EPMD's own port, each line is "name N at port P".
     let lines = String::from_utf8_lossy(answer.get(4..).unwrap_or_default()).into_owned();
     let entry = |line: &str| {
         let mut words = line.split(' ').skip(1);

@@ -1,8 +1,8 @@
 //! A real Erlang node, driven over its standard input and output.
 //!
-//! One process of it evaluates one expression after another, so that what an expression monitors, links to, registers
-//! or puts into the process dictionary is there for the next. An expression and its value travel as one line of
-//! hexadecimal each, so that nothing else that the node prints can be taken for either.
+//! One process of the node evaluates all expressions. So monitors, links, names and the process
+//! dictionary persist from one expression to the next. An expression and its value are each one
+//! line of hexadecimal, which differs from anything else that the node prints.
 
 use std::cell::RefCell;
 use std::fmt::{Write as _, from_fn};
@@ -15,10 +15,10 @@ use super::{Host, Output, PATIENCE, Process, wait_within};
 
 const INSTALL: &str = "Install Erlang/OTP (Debian: apt-get install erlang-base)";
 
-/// Marks the line of an answer.
+/// The start of a line that contains an answer.
 const MARK: &str = "=answer ";
 
-/// Ends with standard input, so that no node outlives the test that started it.
+/// Ends when standard input is closed, so that no node outlives its test.
 const EVALUATOR: &str = r#"
     Evaluate = fun(Line) ->
         try
@@ -46,17 +46,17 @@ const EVALUATOR: &str = r#"
 /// How to start a node.
 #[derive(Default)]
 pub struct Start<'a> {
-    /// Its name; without, it is no node.
+    /// The name. Without one, `erl` is not a node.
     pub name: Option<&'a str>,
-    /// Its cookie, if not the host's.
+    /// The cookie, if not the host's.
     pub cookie: Option<&'a str>,
-    /// The program, if not the `erl` of the `PATH`.
+    /// The program, if not the `erl` in `PATH`.
     pub program: Option<&'a str>,
-    /// A program that starts it, and the arguments of that.
+    /// The program that starts it, with its arguments.
     pub through: &'a [&'a str],
     /// More arguments.
     pub args: &'a [&'a str],
-    /// The user that it runs as, if not ours. Needs root.
+    /// The user that it runs as, if not the test's. Needs root.
     pub uid: Option<u32>,
 }
 
@@ -70,16 +70,16 @@ pub struct Erl {
 }
 
 impl Erl {
-    /// Starts it, and waits until it evaluates.
+    /// Starts a node, and waits until it can evaluate expressions.
     pub fn start(host: &Host, start: Start<'_>) -> Self {
         let id = start.uid.unwrap_or_default().to_string();
         let as_user = ["setpriv", "--reuid", &id, "--regid", &id, "--clear-groups"];
         let through = if start.uid.is_some() { &as_user } else { start.through };
         let mut words = through.iter().copied().chain([start.program.unwrap_or("erl")]);
-        let mut command = Command::new(words.next().expect("the program at least"));
+        let mut command = Command::new(words.next().expect("at least the program"));
         command.args(words).args(["-noshell", "-start_epmd", "false", "+S", "1"]);
         if let Some(name) = start.name {
-            // A dot in the host part makes names long.
+            // A host part with a dot requires long names.
             let kind = if name.split('@').nth(1).is_some_and(|host| host.contains('.')) { "-name" } else { "-sname" };
             command.args([kind, name, "-setcookie", start.cookie.unwrap_or(&host.cookie)]);
         }
@@ -109,56 +109,56 @@ impl Erl {
         erl
     }
 
-    /// The value of an expression, as `~0tp` of `io:format/2` writes it.
+    /// Returns the value of an expression, in the format of `~0tp` in `io:format/2`.
     ///
     /// # Panics
-    /// It has none: the exception is shown.
+    /// The expression raises an exception, which the message shows.
     pub fn eval(&mut self, expression: &str) -> String {
         match self.try_eval(expression) {
             Ok(value) => value,
-            Err(error) => panic!("{}: {expression} gave {error}\n{}", self.name, self.output.text()),
+            Err(error) => panic!("{}: {expression} failed with {error}\n{}", self.name, self.output.text()),
         }
     }
 
-    /// Connects to a node, which must answer.
+    /// Connects to a node, and checks that it answers.
     #[track_caller]
     pub fn pings(&mut self, node: &str) {
         assert_eq!(self.eval(&format!("net_adm:ping('{node}')")), "pong", "{} pings {node}", self.name);
     }
 
-    /// Evaluates until the value is `expected`. An exception counts as another value.
+    /// Evaluates an expression until its value is `expected`. An exception is a different value.
     pub fn eval_until(&mut self, expression: &str, expected: &str, deadline: Duration) {
         let (name, last) = (self.name.clone(), RefCell::new(String::new()));
-        let what = from_fn(|f| write!(f, "{name}: {expression} is {} and not {expected}", last.borrow()));
+        let what = from_fn(|f| write!(f, "{name}: {expression} is {}, not {expected}", last.borrow()));
         wait_within(deadline, what, || {
             last.replace(self.try_eval(expression).unwrap_or_else(|error| format!("exception {error}")));
             (*last.borrow() == expected).then_some(())
         });
     }
 
-    /// The value of an expression as soon as it differs from all of `others`.
+    /// Evaluates an expression until its value is not in `others`, and returns the value.
     pub fn eval_other(&mut self, expression: &str, others: &[&str]) -> String {
-        wait_within(PATIENCE, format!("{expression} is none of {others:?}"), || {
+        wait_within(PATIENCE, format!("{expression} is not in {others:?}"), || {
             Some(self.eval(expression)).filter(|value| !others.contains(&value.as_str()))
         })
     }
 
-    /// The pid of what was started: of the node, or of the program that started it.
+    /// Returns the pid of the node, or of the program that started it.
     pub fn id(&self) -> u32 {
         self.process.id()
     }
 
-    /// SIGSTOP: it does nothing any more, and its connections stay open.
+    /// Sends SIGSTOP: the node stops working, and its connections stay open.
     pub fn stop(&self) {
         self.process.stop();
     }
 
-    /// SIGCONT.
+    /// Sends SIGCONT.
     pub fn resume(&self) {
         self.process.resume();
     }
 
-    /// SIGKILL.
+    /// Sends SIGKILL.
     pub fn kill(mut self) {
         self.process.kill();
     }
@@ -169,7 +169,7 @@ impl Erl {
             write!(line, "{byte:02x}").unwrap();
         }
         let sent = writeln!(self.stdin, "{line}").and_then(|()| self.stdin.flush());
-        sent.unwrap_or_else(|e| panic!("{} is gone: {e}\n{}", self.name, self.output.text()));
+        sent.unwrap_or_else(|e| panic!("{} has ended: {e}\n{}", self.name, self.output.text()));
         let answer = self.answers.recv_timeout(PATIENCE);
         let answer = answer.unwrap_or_else(|e| panic!("{}: {expression}: {e}\n{}", self.name, self.output.text()));
         let (outcome, hex) = answer.split_once(' ').expect("outcome and value");

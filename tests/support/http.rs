@@ -13,7 +13,7 @@ use super::PATIENCE;
 #[derive(Debug)]
 pub struct Answer {
     pub status: u16,
-    /// With their names in the case that was sent.
+    /// The headers, with names in the case that was sent.
     pub headers: Vec<(String, String)>,
     pub text: String,
     /// The body as JSON, or null if it is not JSON.

@@ -1,17 +1,16 @@
-//! What the integration tests and the benches share.
+//! Support for the integration tests and the benches.
 //!
-//! - [`Host`] is one test's own host: a `HOME`, a cookie, the port of an EPMD, and the programs that
-//!   run there (the built daemon, the real `epmd` and `erl`). It shares nothing with other tests or
+//! - [`Host`] is the host of one test: a `HOME`, a cookie, an EPMD port, and the programs that run
+//!   there (the built daemon, the real `epmd` and `erl`). It shares nothing with other tests or
 //!   with the machine. [`http`] is the client of its daemon's socket.
-//! - [`world::World`] is an API without a cluster, in the process of the test. [`client`] is its
-//!   client.
+//! - [`world::World`] is an API without a cluster, in the test's process. [`client`] is its client.
 //! - [`wait_for`] and [`wait_within`] wait for a condition.
 //!
-//! Every child is killed by its pid when its value is dropped, which a panic does too. A program that
-//! is not installed fails the test, and says what to install.
+//! Each child is killed by its pid when its value is dropped, also during a panic. A test fails if
+//! a program is not installed, and its message names the package.
 
-#![allow(dead_code, reason = "each test file is a crate of its own and needs another part of this")]
-#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
+#![allow(dead_code, reason = "each test file is a separate crate and uses only a part of this module")]
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test fails at the first unexpected value")]
 
 pub mod client;
 pub mod daemon;
@@ -41,24 +40,24 @@ use erl::{Erl, Start};
 use http::Answer;
 use serde_json::{Value, json};
 
-/// No test waits longer for anything, even on a machine that does much else.
+/// The longest wait of a test, also on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-/// How long a condition is left alone before it is looked at again.
-const GLANCE: Duration = Duration::from_millis(10);
+/// The pause between two checks of a condition.
+const CHECK_INTERVAL: Duration = Duration::from_millis(10);
 
-/// Waits until `condition` gives something, and gives that.
+/// Waits until `condition` returns a value, and returns it.
 ///
 /// # Panics
-/// It gave nothing within `deadline`.
+/// The condition returned no value within `deadline`.
 pub fn wait_within<T>(deadline: Duration, what: impl Display, mut condition: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {
         if let Some(value) = condition() {
             return value;
         }
-        assert!(start.elapsed() < deadline, "not within {deadline:?}: {what}");
-        std::thread::sleep(GLANCE);
+        assert!(start.elapsed() < deadline, "timed out after {deadline:?}: {what}");
+        std::thread::sleep(CHECK_INTERVAL);
     }
 }
 
@@ -67,20 +66,20 @@ pub fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
     wait_within(PATIENCE, what, || condition().then_some(()));
 }
 
-/// The host of one test.
+/// The host of one test. Nothing runs on it at first.
 pub struct Host {
     directory: tempfile::TempDir,
-    /// The port of its EPMD, on which nothing listens yet.
+    /// The EPMD port.
     pub epmd_port: u16,
-    /// The cookie of all its nodes.
+    /// The cookie of all nodes of this host.
     pub cookie: String,
-    /// The host part of its nodes' names.
+    /// The host part of the names of its nodes.
     pub name: String,
 }
 
 impl Host {
     pub fn new() -> Self {
-        // Paths of sockets are short, so this one is too.
+        // A socket path must be short, so the directory's path is short.
         let directory = tempfile::Builder::new().prefix("h").tempdir_in("/tmp").unwrap();
         std::fs::create_dir(directory.path().join("no-programs")).unwrap();
         let system = rustix::system::uname().nodename().to_string_lossy().into_owned();
@@ -92,7 +91,8 @@ impl Host {
         }
     }
 
-    /// Makes a host with an EPMD and a daemon that is ready, which has more environment than it needs.
+    /// Makes a host with an EPMD and a daemon that is ready. Adds `environment` to the daemon's
+    /// environment.
     pub fn running(environment: &[(&str, &str)]) -> (Self, Epmd, Daemon) {
         let host = Self::new();
         let epmd = host.epmd();
@@ -101,73 +101,71 @@ impl Host {
         (host, epmd, daemon)
     }
 
-    /// `HOME` of whatever runs here.
+    /// Returns the `HOME` of the programs on this host.
     pub fn home(&self) -> &Path {
         self.directory.path()
     }
 
-    /// A directory without any program, to be a `PATH`.
+    /// Returns an empty directory to use as `PATH`.
     pub fn no_programs(&self) -> PathBuf {
         self.home().join("no-programs")
     }
 
-    /// The directory of a daemon in `~/.hecate`.
+    /// Returns the directory of this name below `~/.hecate`.
     pub fn namespace(&self, name: &str) -> PathBuf {
         self.home().join(".hecate").join(name)
     }
 
-    /// The daemon's socket.
+    /// Returns the path of the daemon's socket.
     pub fn socket(&self) -> PathBuf {
         self.namespace("hecate-daemon").join("sockets/api.sock")
     }
 
-    /// A file in the daemon's `run/`.
+    /// Returns the path of a file in the daemon's `run/`.
     pub fn run_file(&self, name: &str) -> PathBuf {
         self.namespace("hecate-daemon").join("run").join(name)
     }
 
-    /// The full name of a node of this host.
+    /// Returns the full name of a node of this host.
     pub fn node(&self, short: &str) -> String {
         format!("{short}@{}", self.name)
     }
 
-    /// Starts EPMD.
     pub fn epmd(&self) -> Epmd {
         Epmd::start(self.epmd_port)
     }
 
-    /// Starts an Erlang node, whose name may have a host part of its own.
+    /// Starts an Erlang node. `name` may include a host part.
     pub fn erl(&self, name: &str) -> Erl {
         Erl::start(self, Start { name: Some(name), ..Start::default() })
     }
 
-    /// Starts the daemon with more environment than it needs.
+    /// Starts the daemon, and adds `environment` to its environment.
     pub fn daemon(&self, environment: &[(&str, &str)]) -> Daemon {
         Daemon::start(self, environment)
     }
 
-    /// Asks the daemon, which must answer.
+    /// Sends a request to the daemon, and returns the response.
     pub fn ask(&self, method: &str, path: &str) -> Answer {
         http::ask(&self.socket(), method, path, None).unwrap_or_else(|e| panic!("{method} {path}: {e}"))
     }
 
-    /// Registers a plugin.
     pub fn register(&self, body: &Value) -> Answer {
         http::ask(&self.socket(), "POST", "/api/plugins/register", Some(body)).expect("an answer")
     }
 
-    /// Registers a plugin by nothing but its name, which must succeed.
+    /// Registers a plugin with only its name, and checks that this succeeds.
     pub fn register_named(&self, name: &str) {
         let answer = self.register(&json!({ "name": name }));
         assert_eq!(answer.status, 201, "{answer:?}");
     }
 
-    /// What the daemon says of a plugin.
+    /// Returns the daemon's description of a plugin.
     pub fn plugin(&self, name: &str) -> Value {
         self.ask("GET", &format!("/api/plugins/{name}")).body
     }
 
-    /// Waits until a plugin has a status, and gives all that is said of it then.
+    /// Waits until a plugin has a status, and returns the plugin's description.
     pub fn plugin_until(&self, name: &str, status: &str) -> Value {
         let mut last = Value::Null;
         let what = format!("{name} is {status}");
@@ -177,7 +175,8 @@ impl Host {
         })
     }
 
-    /// How the daemon stands with a peer: `connected`, `disconnected`, or none if it knows nothing of it.
+    /// Returns the state of a peer, `connected` or `disconnected`, or `None` if the daemon does not
+    /// list the peer.
     pub fn peer(&self, node: &str) -> Option<String> {
         let cluster = self.ask("GET", "/api/cluster").body;
         let peers = cluster["peers"].as_array().expect("peers").clone();
@@ -186,14 +185,15 @@ impl Host {
     }
 }
 
-/// Returns a port on which nothing listens, and which no other test gets until this process ends. It is not one of
-/// those that the system gives away by itself, for an EPMD comes back to it.
+/// Returns a port on which nothing listens, and which no other test gets until this process ends.
+/// The port is outside the range that the system assigns by itself, because an EPMD may be stopped
+/// and started on it again.
 fn unused_port() -> u16 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let locks = std::env::temp_dir().join(format!("hecate-test-ports-{}", rustix::process::geteuid().as_raw()));
     std::fs::create_dir_all(&locks).unwrap();
     loop {
-        // Tests that run at the same time in other processes begin elsewhere.
+        // Tests in other processes start from other numbers.
         let number = std::process::id().wrapping_mul(97) + NEXT.fetch_add(1, Ordering::Relaxed);
         let port = u16::try_from(10_000 + number % 20_000).unwrap();
         let lock = std::fs::File::create(locks.join(port.to_string())).unwrap();
@@ -204,11 +204,11 @@ fn unused_port() -> u16 {
     }
 }
 
-/// Where a program is, for one that is started without a `PATH`.
+/// Returns the path of a program, to start it without a `PATH`.
 pub fn program(name: &str) -> String {
     let path = std::env::var_os("PATH").expect("a PATH");
     let mut places = std::env::split_paths(&path).map(|directory| directory.join(name));
-    let found = places.find(|file| file.exists()).unwrap_or_else(|| panic!("{name} is not installed: install it"));
+    let found = places.find(|file| file.exists()).unwrap_or_else(|| panic!("{name} is not installed"));
     found.to_str().unwrap().to_owned()
 }
 
@@ -216,55 +216,55 @@ pub fn program(name: &str) -> String {
 pub struct Process(Child);
 
 impl Process {
-    /// Starts it; `install` says what to install where it is missing.
+    /// Starts a program. `install` names the package to install if the program is missing.
     pub fn start(command: &mut Command, install: &str) -> Self {
         match command.spawn() {
             Ok(child) => Self(child),
-            Err(e) => panic!("{command:?} can't be started: {e}. {install}"),
+            Err(e) => panic!("{command:?} could not be started: {e}. {install}"),
         }
     }
 
-    /// Its ends of the pipes.
+    /// Returns the child, for its pipes.
     pub fn pipes(&mut self) -> &mut Child {
         &mut self.0
     }
 
-    /// SIGKILL, and waits for its end.
+    /// Sends SIGKILL, and waits for the end.
     pub fn kill(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 
-    /// Its pid.
     pub fn id(&self) -> u32 {
         self.0.id()
     }
 
-    /// SIGTERM.
+    /// Sends SIGTERM.
     pub fn terminate(&self) {
         self.signal(rustix::process::Signal::TERM);
     }
 
-    /// Any signal.
+    /// Sends a signal.
     pub fn signal(&self, signal: rustix::process::Signal) {
         let pid = rustix::process::Pid::from_child(&self.0);
-        rustix::process::kill_process(pid, signal).expect("it runs");
+        rustix::process::kill_process(pid, signal).expect("a running process");
     }
 
-    /// SIGSTOP. All of its threads have come to a stop then, and answer nobody.
+    /// Sends SIGSTOP, and waits until all threads have stopped.
     pub fn stop(&self) {
         self.signal(rustix::process::Signal::STOP);
         let pid = rustix::process::Pid::from_child(&self.0);
-        let status = rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::UNTRACED).expect("our child");
+        let status = rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::UNTRACED)
+            .expect("a child of this process");
         assert!(status.is_some_and(|(_, status)| status.stopped()), "{status:?}");
     }
 
-    /// SIGCONT: it continues after [`Self::stop`].
+    /// Sends SIGCONT, to continue after [`Self::stop`].
     pub fn resume(&self) {
         self.signal(rustix::process::Signal::CONT);
     }
 
-    /// Waits for its end.
+    /// Waits for the end of the process.
     pub fn ended(&mut self, what: &str) -> ExitStatus {
         wait_within(PATIENCE, what, || self.0.try_wait().unwrap())
     }
@@ -276,12 +276,13 @@ impl Drop for Process {
     }
 }
 
-/// What a program has written so far.
+/// The output of a program so far.
 #[derive(Clone, Default)]
 pub struct Output(Arc<Mutex<String>>);
 
 impl Output {
-    /// Collects lines as they come, until the other end is closed. `take` sees each first, and keeps what it returns.
+    /// Collects lines until the other end is closed. `take` is called with each line, and the
+    /// output contains what it returns.
     pub fn collect(
         pipe: impl Read + Send + 'static,
         mut take: impl FnMut(String) -> Option<String> + Send + 'static,
@@ -301,18 +302,18 @@ impl Output {
         output
     }
 
-    /// All of it.
+    /// Returns all collected text.
     pub fn text(&self) -> String {
         self.0.lock().unwrap().clone()
     }
 
-    /// Returns the lines that have all these words.
+    /// Returns the lines that contain all of `words`.
     pub fn lines(&self, words: &[&str]) -> Vec<String> {
         let has_all = |line: &&str| words.iter().all(|word| line.contains(word));
         self.text().lines().filter(has_all).map(str::to_owned).collect()
     }
 
-    /// Waits for a line that has all these words.
+    /// Waits for a line that contains all of `words`.
     pub fn shows(&self, words: &[&str]) {
         let what = from_fn(|f| write!(f, "a line with {words:?} in:\n{}", self.text()));
         wait_within(PATIENCE, what, || (!self.lines(words).is_empty()).then_some(()));

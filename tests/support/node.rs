@@ -1,4 +1,4 @@
-//! Our node without the rest of the daemon, in the process of the test.
+//! The daemon's node without the rest of the daemon, in the test's process.
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -27,15 +27,15 @@ use tokio::time::timeout;
 use super::erl::Erl;
 use super::{Host, PATIENCE};
 
-/// Starts the task of a connection whose handshake is done. Its receiver keeps at most `events`
-/// unread; it never sends a tick.
+/// Starts the task of a connection after its handshake. The receiver queues at most `events`. The
+/// task never sends a tick.
 pub fn start_link(connection: Connection, events: usize) -> (LinkSender, mpsc::Receiver<LinkEvent>) {
     let (inbox, received) = mpsc::channel(events);
     let held = Budget::new(beam::limits::PEER_BYTES).holding();
     (link::start(connection, PATIENCE, Bytes::new(), held, inbox, |event| event), received)
 }
 
-/// No function at all.
+/// A module without functions.
 struct Nothing;
 
 impl Functions for Nothing {
@@ -44,7 +44,7 @@ impl Functions for Nothing {
     }
 }
 
-/// A process that is a member of groups, and no more.
+/// A process that is only a member of groups.
 struct Member;
 
 impl Behaviour for Member {
@@ -57,7 +57,7 @@ impl Behaviour for Member {
     }
 }
 
-/// A running node. Groups `{tag, Binary}` are shown in its view.
+/// A running node. Its view shows the groups `{tag, Binary}`.
 pub struct Node {
     pub handle: Handle,
     pub name: String,
@@ -96,28 +96,29 @@ impl Node {
         Self { handle, name, _registration: registration }
     }
 
-    /// Connects to a node, and waits until that is to be seen.
+    /// Connects to a node, and waits until the view shows the connection.
     pub async fn connect(&self, peer: &str) {
         self.handle.connect(peer.parse().unwrap()).await.unwrap().unwrap();
         self.sees(peer, true).await;
     }
 
-    /// Waits until a peer is up, or isn't.
+    /// Waits until a peer is up, or is not up.
     pub async fn sees(&self, peer: &str, up: bool) {
         let is_up = |view: &View| view.peers.get(peer).is_some_and(|peer| peer.is_up());
         self.shows(&format!("{peer} is up: {up}"), |view| is_up(view) == up).await;
     }
 
-    /// Waits until the view is so.
-    pub async fn shows(&self, what: &str, so: impl Fn(&View) -> bool) {
+    /// Waits until the view satisfies `condition`.
+    pub async fn shows(&self, what: &str, condition: impl Fn(&View) -> bool) {
         let mut view = self.handle.watch();
-        let Ok(seen) = timeout(PATIENCE, view.wait_for(|view| so(view))).await else {
+        let Ok(seen) = timeout(PATIENCE, view.wait_for(|view| condition(view))).await else {
             panic!("{} does not show that {what}: {:?}", self.name, *self.handle.watch().borrow());
         };
         seen.unwrap();
     }
 
-    /// Waits until these are the groups `{tag, Name}` of peers, each with the short name of the peer.
+    /// Waits until these are the announced groups `{tag, Name}`, each with the short name of its
+    /// peer.
     pub async fn announced(&self, expected: &[(&str, &str)]) {
         let expected: BTreeSet<(String, String)> =
             expected.iter().map(|(name, node)| ((*name).to_owned(), (*node).to_owned())).collect();
@@ -131,17 +132,16 @@ impl Node {
         self.shows(&format!("{expected:?} are announced"), |view| shown(view) == expected).await;
     }
 
-    /// A new member of these groups, in every scope.
+    /// Spawns a member of these groups, in each scope.
     pub async fn join(&self, groups: Vec<Term>) -> ProcessId {
         self.handle.spawn(None, Box::new(Member), groups).await.unwrap()
     }
 
-    /// A member ends.
     pub async fn exit(&self, member: ProcessId) {
         self.handle.exit(member, "shutdown").await.unwrap();
     }
 
-    /// The number of the connection to a peer that is up.
+    /// Returns the number of the connection to a peer that is up.
     pub fn connection(&self, peer: &str) -> Option<u64> {
         self.handle.watch().borrow().peers.get(peer).filter(|p| p.is_up()).map(|p| p.connection)
     }
@@ -151,20 +151,20 @@ pub fn address(port: u16) -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, port))
 }
 
-/// A visible node of this name, with the host's cookie.
+/// Returns the identity of a visible node with this name and the host's cookie. A name with a host
+/// part is used unchanged.
 pub fn identity(host: &Host, short: &str, creation: u32) -> Identity {
     let cookie = Cookie::parse(host.cookie.as_bytes()).unwrap();
-    // A full name is one of another kind than this host's.
     let name = if short.contains('@') { short.parse().unwrap() } else { host.node(short).parse().unwrap() };
     Identity { name, creation, flags: flags::ours(false), cookie, challenges: Challenges::default() }
 }
 
-/// Evaluates where tasks of ours run: an `erl` is waited for.
+/// Evaluates an expression without blocking the other tasks of the runtime.
 pub fn eval(erl: &mut Erl, expression: &str) -> String {
     tokio::task::block_in_place(|| erl.eval(expression))
 }
 
-/// Evaluates until the value is this.
+/// Evaluates an expression until its value is `expected`.
 pub fn eval_until(erl: &mut Erl, expression: &str, expected: &str) {
     tokio::task::block_in_place(|| erl.eval_until(expression, expected, PATIENCE));
 }

@@ -1,4 +1,4 @@
-//! What plugins do: bind a socket, register, leave things behind. And sockets in every state that one can be in.
+//! The actions of plugins: bind a socket, register, write run files. Also sockets in each state.
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
@@ -17,13 +17,13 @@ use super::erl::Erl;
 pub const TRADER: &str = "hecate-traderd";
 
 impl Host {
-    /// The `api.sock` of a plugin.
+    /// Returns the path of a plugin's `api.sock`.
     pub fn api_sock(&self, name: &str) -> PathBuf {
         self.namespace(name).join("sockets/api.sock")
     }
 
-    /// Registers a plugin that never shows a sign of life, and waits until it is stopped for that: what was registered
-    /// before it, with the same grace period, has by then been judged by more than its registration.
+    /// Registers a plugin that never serves its socket, and waits until it is stopped. The grace
+    /// period of each plugin that was registered before has then passed too.
     pub fn grace_passes(&self) -> Value {
         let name = "hecate-silentd";
         self.register_named(name);
@@ -32,7 +32,7 @@ impl Host {
         stopped
     }
 
-    /// Registers a plugin by a script, which has ended when this returns.
+    /// Registers a plugin from a script, which has ended when this returns.
     pub fn register_by_script(&self, name: &str) {
         let mut curl = Command::new("curl");
         curl.args(["--silent", "--show-error", "--fail", "--max-time", "20", "--output", "/dev/null"]);
@@ -44,7 +44,7 @@ impl Host {
 }
 
 impl Erl {
-    /// Binds a socket and listens.
+    /// Binds a socket and listens on it.
     pub fn binds(&mut self, path: &Path) {
         let listen = format!(
             r#"{{ok, Listener}} = gen_tcp:listen(0, [{{ifaddr, {{local, "{}"}}}}]), put(listener, Listener), ok"#,
@@ -53,12 +53,12 @@ impl Erl {
         assert_eq!(self.eval(&listen), "ok");
     }
 
-    /// Registers a plugin over the daemon's socket, as this process.
+    /// Registers a plugin on the daemon's socket, from the node's operating system process.
     pub fn registers(&mut self, host: &Host, name: &str) {
         self.registers_as(host, &json!({ "name": name }));
     }
 
-    /// Registers what is said of a plugin over the daemon's socket, as this process.
+    /// Registers a plugin with this body, from the node's operating system process.
     pub fn registers_as(&mut self, host: &Host, body: &Value) {
         let body = body.to_string();
         let request = format!(
@@ -77,7 +77,7 @@ impl Erl {
         assert_eq!(self.eval(&ask), "201");
     }
 
-    /// Writes the run files of a plugin: the pid as this process counts it.
+    /// Writes a plugin's run files, with the pid that the node itself sees.
     pub fn writes_run_files(&mut self, run: &Path) {
         let write = format!(
             r#"[ok, ok] = [file:write_file("{run}/daemon.pid", os:getpid()), file:write_file("{run}/daemon.state", "running")],
@@ -88,24 +88,24 @@ impl Erl {
     }
 }
 
-/// A socket between `bind` and `listen`: it refuses, as a dead one does.
+/// Binds a socket without listening: it refuses connections, like a dead socket.
 pub fn bound(path: &Path) -> OwnedFd {
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).unwrap();
     rustix::net::bind(&socket, &SocketAddrUnix::new(path).unwrap()).unwrap();
     socket
 }
 
-/// `listen`.
 pub fn listen(socket: &OwnedFd) {
     rustix::net::listen(socket, 4).unwrap();
 }
 
-/// A socket that nobody listens on any more.
+/// Makes a dead socket: a file without a listener.
 pub fn dead(path: &Path) {
     drop(bound(path));
 }
 
-/// A living socket that takes nobody: its backlog is full. All of it lives as long as the value.
+/// Makes a socket whose backlog is full, so that it accepts no further client. All sockets are
+/// closed when the value is dropped.
 pub fn full(path: &Path) -> Vec<OwnedFd> {
     let listener = bound(path);
     rustix::net::listen(&listener, 0).unwrap();
@@ -121,16 +121,16 @@ pub fn full(path: &Path) -> Vec<OwnedFd> {
     }
 }
 
-/// Which file it is.
+/// Returns the inode of a file.
 pub fn inode(path: &Path) -> u64 {
     std::fs::symlink_metadata(path).unwrap().ino()
 }
 
-/// Everything below a directory: each path with what must not change of it.
+/// Returns each path below a directory, with its inode, mode, owner and content.
 pub fn tree(root: &Path) -> BTreeMap<PathBuf, String> {
     let mut found = BTreeMap::new();
-    let mut ahead = vec![root.to_owned()];
-    while let Some(path) = ahead.pop() {
+    let mut remaining = vec![root.to_owned()];
+    while let Some(path) = remaining.pop() {
         let metadata = std::fs::symlink_metadata(&path).unwrap();
         let content = if metadata.is_file() {
             String::from_utf8_lossy(&std::fs::read(&path).unwrap()).into_owned()
@@ -140,7 +140,7 @@ pub fn tree(root: &Path) -> BTreeMap<PathBuf, String> {
             String::new()
         };
         if metadata.is_dir() {
-            ahead.extend(std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+            remaining.extend(std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
         }
         let what = format!("{} {:o} {} {content}", metadata.ino(), metadata.mode(), metadata.uid());
         found.insert(path.strip_prefix(root).unwrap().to_owned(), what);

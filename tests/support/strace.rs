@@ -1,12 +1,12 @@
-//! Faults of the disk, by the kernel's own door: `strace` has a system call of the real daemon fail that touches one of
-//! the paths given, and says in its log whether one did.
+//! Injects disk faults with `strace`: a system call of the real daemon fails if it uses one of the
+//! given paths. The log shows whether one failed.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use super::{Host, Output, Process, wait_for};
 
-/// One system call that fails: which, the how many-th of a thread, and with what.
+/// A system call that fails: its name, the number of the call within a thread, and the error.
 #[derive(Debug, Clone)]
 pub struct Fault {
     pub call: String,
@@ -14,17 +14,16 @@ pub struct Fault {
     pub error: &'static str,
 }
 
-/// A running `strace`.
 pub struct Strace {
     process: Process,
-    said: Output,
+    messages: Output,
     log: PathBuf,
 }
 
-/// The arguments that say what is watched, and what of it fails.
+/// Returns the arguments that select the watched calls and the one that fails.
 pub fn arguments(host: &Host, paths: &[PathBuf], fault: Option<&Fault>) -> Vec<String> {
     let mut arguments = vec!["-f".to_owned(), "-o".to_owned(), log(host).display().to_string()];
-    // Of those that take a descriptor, the ones that work on a disk.
+    // Of the calls on descriptors, those that access a disk.
     let watched = "trace=%file,read,pread64,readv,write,pwrite64,writev,ftruncate,fallocate,fsync,fdatasync,sync_file_range,\
                    fchmod,fchown,fstat,getdents64,flock,mmap,bind";
     arguments.extend(["-e".to_owned(), watched.to_owned()]);
@@ -37,28 +36,28 @@ pub fn arguments(host: &Host, paths: &[PathBuf], fault: Option<&Fault>) -> Vec<S
     arguments
 }
 
-/// Where it writes what it sees.
+/// Returns the path of the log.
 pub fn log(host: &Host) -> PathBuf {
     host.home().join("strace.log")
 }
 
 impl Strace {
-    /// Attaches it to every thread of a process.
+    /// Attaches to each thread of a process.
     pub fn attach(host: &Host, pid: u32, paths: &[PathBuf], fault: Option<&Fault>) -> Self {
         let mut command = Command::new("strace");
         command.args(arguments(host, paths, fault)).args(["-p", &pid.to_string()]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut process = Process::start(&mut command, "Install strace (Debian: apt-get install strace)");
-        let said = Output::collect(process.pipes().stderr.take().unwrap(), Some);
-        let strace = Self { process, said, log: log(host) };
+        let messages = Output::collect(process.pipes().stderr.take().unwrap(), Some);
+        let strace = Self { process, messages, log: log(host) };
         wait_for("strace is attached", || {
-            assert!(!strace.said.text().contains("not permitted"), "{}", strace.said.text());
-            strace.said.text().contains("attached")
+            assert!(!strace.messages.text().contains("not permitted"), "{}", strace.messages.text());
+            strace.messages.text().contains("attached")
         });
         strace
     }
 
-    /// Leaves the process alone again; gives what was seen.
+    /// Detaches from the process, and returns the log.
     pub fn detach(mut self) -> String {
         self.process.signal(rustix::process::Signal::INT);
         self.process.ended("strace ends");
@@ -66,12 +65,12 @@ impl Strace {
     }
 }
 
-/// Whether something was made to fail.
+/// Returns whether an injected fault occurred.
 pub fn has_failed(log: &str) -> bool {
     log.contains("(INJECTED)")
 }
 
-/// The operations of a disk in a log, each name once.
+/// Returns the name of each disk operation in a log, once.
 pub fn calls(log: &str) -> Vec<String> {
     let mut calls = Vec::new();
     for line in log.lines() {

@@ -32,7 +32,7 @@ impl<'a> Transcript<'a> {
         command.env("PATH", git).env("COLUMNS", "40");
         let mut words = line.split(' ');
         while let Some(word) = words.next() {
-            // Quotes as in a shell, without spaces but for these.
+            // Supports single quotes around words with spaces, like a shell.
             let mut word = word.to_owned();
             while word.matches('\'').count() == 1 {
                 word = format!("{word} {}", words.next().expect("the quote ends"));
@@ -51,7 +51,7 @@ impl<'a> Transcript<'a> {
         out
     }
 
-    /// Runs a command until it has printed so many lines, and ends it.
+    /// Runs a command until it has printed `count` lines, and then kills it.
     pub fn first_lines(&mut self, line: &str, count: usize) {
         let mut command = self.command(line);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -82,7 +82,7 @@ impl<'a> Transcript<'a> {
         // Fails when the last process has closed the other side.
         let _ = terminal.read_to_end(&mut shown);
         let status = child.wait().unwrap();
-        // The terminal shows what is typed at once, which may be before the question.
+        // The terminal shows typed text at once, which may be before the prompt.
         let shown = String::from_utf8(shown).unwrap().replace("\r\n", "\n");
         let echo = typed.trim_end();
         let question =
@@ -122,20 +122,20 @@ pub fn matches(transcript: Transcript<'_>, name: &str) {
     snapbox::Assert::new().action_env("SNAPSHOTS").eq(snapbox::Data::text(text).raw(), expected);
 }
 
-/// Replaces what differs between runs and machines: paths, host names, addresses, times, numbers of
-/// processes, users and ports, commits, hashes, and the versions of this program and of Erlang.
+/// Replaces values that differ between runs and machines: paths, host names, addresses, times, ids
+/// of processes and users, ports, commits, hashes, and the versions of this program and of Erlang.
 fn redacted(transcript: &Transcript<'_>, text: &str) -> String {
     let text = text
         .replace(&transcript.host.home().display().to_string(), "/home/user")
         .replace(concat!("hecate-daemon:", env!("CARGO_PKG_VERSION")), "hecate-daemon:[VERSION]");
     let text = between(&text, "Z (", ")", "[AGE]");
     let text = between(&text, "account's home is ", ";", "[HOME]");
-    // Flags of the distribution.
+    // Distribution flags.
     let text = between(&text, "PUBLISHED ", "\n", "[FLAGS]");
     let text = between(&text, "up       ", "\n", "[AGE]");
     let text = between(&text, "(owned by uid ", ", process", "[UID], [USER]");
     let text = milliseconds(&text);
-    // The daemon's own processes join their groups at any time.
+    // The daemon's own processes may join their groups at any time.
     let text = between(&text, "scope  pg: ", "\n", "[MEMBERS]");
     let mut out = String::new();
     let mut before = "";

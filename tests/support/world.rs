@@ -1,4 +1,4 @@
-//! The API on a socket of its own, over a registry of its own: everything real but the cluster.
+//! The API on its own socket with its own registry. Only the cluster is simulated.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -34,7 +34,7 @@ pub struct World {
 }
 
 impl World {
-    /// Starts it, running and with every plugin judged.
+    /// Starts a daemon that is running and has a status for each plugin.
     pub async fn start(limits: Limits) -> Self {
         let world = Self::starting(limits).await;
         world.status.send_modify(|status| status.phase = Phase::Running);
@@ -45,7 +45,7 @@ impl World {
         world
     }
 
-    /// Starts it, and leaves it starting.
+    /// Starts a daemon that has not finished starting.
     pub async fn starting(limits: Limits) -> Self {
         let directory = tempfile::tempdir().expect("directory");
         let home = Home::new(directory.path().join("home")).expect("absolute");
@@ -80,7 +80,8 @@ impl World {
     }
 }
 
-/// A cluster in which another daemon is lost, 1.5 s after it had a plugin of this name.
+/// Returns a cluster in which another daemon was lost, 1.5 s after it announced a plugin of this
+/// name.
 pub fn with_a_lost_host(plugin: &str) -> ClusterView {
     let plugin = PluginView {
         name: plugin.to_owned(),
@@ -108,7 +109,7 @@ pub fn with_a_lost_host(plugin: &str) -> ClusterView {
     }
 }
 
-/// One for a daemon that is no node.
+/// Makes the diagnostician of a daemon that is not a node.
 fn diagnostician(cluster: watch::Receiver<Arc<ClusterView>>) -> Diagnostician {
     let dialer = Dialer { epmd_port: 0, default_port: None, this_host: BTreeSet::new(), allowed_uids: BTreeSet::new() };
     let settings = diagnosis::DiagnosisSettings {

@@ -2,20 +2,21 @@
 
 use super::*;
 
-/// The daemon as another user, on the home in `~/.hecate`, whatever that user may do there. By a copy of the program, for
-/// the original may lie where only we can go.
+/// Starts the daemon as another user with its home in `~/.hecate`. It runs a copy of the program,
+/// because that user may not be able to reach the original.
 fn as_stranger(host: &Host) -> Daemon {
     as_user(host, STRANGER, &[("HECATE_HOME", host.namespace("").to_str().unwrap())])
 }
 
-/// A directory of this owner and mode; what is on the way is root's, and open to all.
+/// Makes a directory with this owner and mode. Its missing parents belong to root and are open to
+/// all users.
 fn directory(path: &Path, owner: u32, mode: u32) {
     std::fs::create_dir_all(path).unwrap();
     chown(path, Some(owner), Some(owner)).unwrap();
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
 }
 
-/// The code and the detail of the problem in `/health`, and its word.
+/// Returns the code and the detail of the problem in `/health`, and the health's status.
 fn problem(host: &Host) -> (String, String, String) {
     let health = host.ask("GET", "/health").body;
     let problem = &health["problems"][0];
@@ -42,7 +43,8 @@ fn a_home_where_only_the_daemons_namespace_is_writable_is_reported() {
         "{detail}"
     );
 
-    // One that exists already is of use; one that does not, or is somebody else's, is refused by name.
+    // A plugin whose directory exists can register. A missing or foreign directory is refused by
+    // name.
     host.register_named("hecate-traderd");
     for (name, place) in [
         ("hecate-newd", "hecate-newd"),
@@ -64,7 +66,8 @@ fn a_home_where_only_the_daemons_namespace_is_writable_is_reported() {
 
 #[test]
 fn a_daemons_namespace_of_another_user_is_refused() {
-    // Home, and our namespace in it.
+    // The mode of the home, the mode of the daemon's own namespace, and the path that the error
+    // names.
     for (home, own, missing) in
         [(0o755, None, "hecate-daemon"), (0o755, Some(0o755), "hecate-daemon/sqlite"), (0o700, None, "")]
     {
@@ -143,7 +146,7 @@ fn a_plugin_whose_socket_another_user_keeps_closed_stays_running_through_a_resta
     let daemon = as_user(&host, STRANGER, &environment);
     daemon.ready();
     stays_unknown();
-    // Each change of the status sets it, so there was none.
+    // Each change of the status sets `since`, so the status did not change.
     assert_eq!(host.plugin("hecate-traderd")["since"], since);
 
     chown(&path, None, Some(STRANGER)).unwrap();
@@ -153,7 +156,7 @@ fn a_plugin_whose_socket_another_user_keeps_closed_stays_running_through_a_resta
     host.plugin_until("hecate-traderd", "stopped");
 }
 
-/// The daemon in a mount namespace of its own, after these commands there.
+/// Starts the daemon in a new mount namespace, after these commands.
 fn with_mounts(host: &Host, commands: &str) -> Daemon {
     let script = format!("set -e; {commands}; exec \"$0\"");
     let home = host.namespace("");
@@ -172,7 +175,7 @@ fn a_home_where_only_the_daemons_namespace_is_mounted_is_reported() {
     daemon.ready();
     daemon.logs(&["WARN", "home_not_mounted", host.namespace("hecate-daemon").to_str().unwrap()]);
     let (code, detail, status) = problem(&host);
-    assert_eq!((code.as_str(), status.as_str()), ("home_not_mounted", "healthy"), "it may be meant so");
+    assert_eq!((code.as_str(), status.as_str()), ("home_not_mounted", "healthy"), "this can be intended");
     assert!(detail.ends_with("instead"), "{detail}");
     host.register_named("hecate-traderd");
 }
@@ -183,7 +186,7 @@ fn a_read_only_home_is_reported() {
     std::fs::create_dir_all(host.namespace("hecate-daemon")).unwrap();
     let read_only =
         "$MOUNT --bind $HOME_OF_ALL $HOME_OF_ALL; $MOUNT --bind $OWN $OWN; $MOUNT -o remount,ro,bind $HOME_OF_ALL";
-    // By its variable, as a container does: by HOME the configuration finds it.
+    // `HECATE_HOME` as in a container. With `HOME`, the configuration file is searched there.
     let mut refused = with_mounts(&host, read_only);
     assert_eq!(refused.ended(), Some(2));
     refused.logs(&[".hecate", "not ours to write", "Read-only file system"]);
@@ -200,13 +203,13 @@ fn a_read_only_home_is_reported() {
     assert!(detail.contains("Read-only file system"), "{detail}");
 }
 
-/// A directory that is mounted at another place, until this is dropped.
+/// A bind mount, removed when this value is dropped.
 struct Mounted(std::path::PathBuf);
 
 impl Mounted {
     fn new(source: &std::path::Path, target: &std::path::Path) -> Self {
         let mounted = Command::new("mount").arg("--bind").args([source, target]).status();
-        assert!(mounted.expect("mount can't be started: install it").success());
+        assert!(mounted.expect("`mount` is not installed").success());
         Self(target.to_owned())
     }
 }
@@ -227,7 +230,7 @@ fn a_purge_stops_at_mount_points() {
     let outside = host.home().join("outside");
     std::fs::create_dir(&outside).unwrap();
     std::fs::write(outside.join("kept"), "kept").unwrap();
-    // Its siblings are still removed.
+    // Entries beside the mount are still removed.
     std::fs::write(host.namespace("hecate-traderd").join("run/gone"), "").unwrap();
     let mut mounted = Mounted::new(&outside, &host.namespace("hecate-traderd").join("sqlite"));
     let refused = host.ask("DELETE", "/api/plugins/hecate-traderd/data");
@@ -236,7 +239,7 @@ fn a_purge_stops_at_mount_points() {
     assert!(detail.contains("/sqlite") && detail.contains("mounted") && detail.contains("restart"), "{detail}");
     assert_eq!(std::fs::read_to_string(outside.join("kept")).unwrap(), "kept");
 
-    // What is left is removed at the next start, when nothing is in the way. The mount went where its directory did.
+    // The next start removes the rest, after the mount is gone. The mount moved with its directory.
     let home = host.home().join(".hecate");
     let left = || std::fs::read_dir(&home).unwrap().map(|entry| entry.unwrap().file_name()).collect::<Vec<_>>();
     let aside = left().into_iter().find(|name| name != "hecate-daemon").unwrap();

@@ -10,7 +10,7 @@ use pulldown_cmark::{Event, Options, Parser, Tag, TagEnd};
 /// Folders that contain no documents of the project.
 const SKIPPED: &[&str] = &[".git", "_build", "artifacts", "corpus", "node_modules", "target"];
 
-/// A document, with what others may link to and what it links to.
+/// A document, with its link targets and its links.
 #[derive(Debug, Default)]
 struct Document {
     anchors: BTreeSet<String>,
@@ -176,7 +176,7 @@ fn documents_wrap_at_100_columns() {
     }
 }
 
-/// The book consists of the pages in its summary: another page would have no place in it.
+/// The book contains only the pages in its summary.
 #[test]
 fn the_summary_lists_each_page_of_the_book() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));

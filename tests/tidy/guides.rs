@@ -74,7 +74,7 @@ fn guides_name_files_and_make_targets_that_exist() {
             }
         }
     }
-    assert!(files > 20 && targets > 5, "the names were found: {files} files, {targets} targets");
+    assert!(files > 20 && targets > 5, "found {files} files and {targets} targets");
 }
 
 #[test]
@@ -104,7 +104,7 @@ fn the_workflow_runs_the_steps_of_ci() {
     let steps = fs::read_to_string(root.join(".ci/run")).expect(".ci/run");
     let workflow = fs::read_to_string(root.join(".github/workflows/ci.yml")).expect("a workflow");
     let steps: Vec<&str> = steps.lines().filter(|line| line.starts_with("make ")).collect();
-    assert!(!steps.is_empty(), "the steps were found");
+    assert!(!steps.is_empty(), "found no steps");
     for step in steps {
         assert!(workflow.lines().any(|line| line.trim() == format!("- run: {step}")), "the workflow lacks {step}");
     }

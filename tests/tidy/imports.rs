@@ -1,5 +1,5 @@
-//! What the sources import: paths of `use` and in code, with nested braces, `super` and re-exports
-//! resolved, and the graph of files that they make.
+//! The imports of the sources: paths in `use` and in code, with nested braces, `super` and
+//! re-exports resolved, and the import graph of the files.
 
 use std::collections::{BTreeMap, BTreeSet};
 
