@@ -1,9 +1,11 @@
-//! The registry against what its work would cost at least: see `docs/internals/benchmarks.md`.
+//! Compares the registry with the least that its work must cost: see
+//! `docs/internals/benchmarks.md`.
 //!
-//! Each measurement is one function below, from the host that it needs to its line in the table; with their names as
-//! arguments only those are made. With the argument `bare-hyper` this program is the server that the list is compared with.
+//! Each measurement is one function below, from its host to its line in the table. Arguments select
+//! measurements by name. With the argument `bare-hyper`, this program is the server that the list
+//! is compared with.
 
-#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a bench ends where it is surprised")]
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a bench fails at the first unexpected value")]
 
 mod measure;
 #[path = "../tests/support/mod.rs"]
@@ -39,7 +41,7 @@ use support::daemon::Daemon;
 use support::erl::Erl;
 use support::{Host, Process, wait_for};
 
-/// Clients that ask at once.
+/// The number of concurrent clients.
 const CLIENTS: usize = 64;
 
 fn main() {
@@ -50,10 +52,10 @@ fn main() {
         return bare_hyper(Path::new(socket), fs::read(body).unwrap().into());
     }
     heading();
-    // Cargo adds a flag of its own.
+    // Cargo adds a flag.
     let chosen: Vec<_> = arguments.iter().skip(1).filter(|argument| !argument.starts_with("--")).collect();
     let known = |chosen: &&String| MEASUREMENTS.iter().any(|(name, _)| name == chosen);
-    assert!(chosen.iter().all(known), "there are {:?}", MEASUREMENTS.map(|(name, _)| name));
+    assert!(chosen.iter().all(known), "the measurements are {:?}", MEASUREMENTS.map(|(name, _)| name));
     for (name, measure) in MEASUREMENTS {
         if chosen.is_empty() || chosen.iter().any(|chosen| *chosen == name) {
             measure();
@@ -72,7 +74,7 @@ const MEASUREMENTS: [(&str, fn()); 6] = [
 
 // ---- The list -------------------------------------------------------------------------------
 
-/// 100 plugins, by clients that keep their connections.
+/// Lists 100 plugins, by clients that keep their connections.
 fn list() {
     let host = Host::new();
     let daemon = host.daemon(&[]);
@@ -93,7 +95,7 @@ fn list() {
     compare("list of 100 plugins / bare hyper, same bytes", Unit::PerSecond, &ours, &theirs, Goal::AtLeast(0.95));
 }
 
-/// How often a second a list is read.
+/// Returns how many lists are read per second.
 fn lists(socket: &Path) -> f64 {
     let begun = Instant::now();
     let readers: Vec<_> = (0..4)
@@ -113,7 +115,7 @@ fn lists(socket: &Path) -> f64 {
     f64::from(count) / begun.elapsed().as_secs_f64()
 }
 
-/// As little of hyper as gives this answer on a Unix socket.
+/// Serves this response on a Unix socket with as little of hyper as possible.
 fn bare_hyper(socket: &Path, body: Bytes) {
     let serve = async {
         let listener = tokio::net::UnixListener::bind(socket).unwrap();
@@ -133,7 +135,7 @@ fn bare_hyper(socket: &Path, body: Bytes) {
 
 // ---- Registrations --------------------------------------------------------------------------
 
-/// One at a time, each a new name.
+/// Registers one plugin at a time, each with a new name.
 fn one_registration() {
     let host = Host::new();
     let _daemon = daemon(&host);
@@ -157,7 +159,7 @@ fn registrations_in_turn(host: &Host, rounds: usize) -> [Samples; 2] {
     take_turns(rounds, [&mut ours, &mut theirs])
 }
 
-/// What a registration would cost without a registry: six directories, and a line in a file.
+/// The same work without a registry: six directories, and a line in a file.
 struct Plain {
     root: PathBuf,
     log: File,
@@ -190,7 +192,8 @@ fn time(work: impl FnOnce()) -> f64 {
     begun.elapsed().as_secs_f64()
 }
 
-/// Many at once, against the same store and layout called from a loop, with a commit for each.
+/// Registers many plugins at once. The comparison is a loop that calls the same store and layout,
+/// with a commit for each registration.
 fn many_registrations() {
     let host = Host::new();
     let _daemon = daemon(&host);
@@ -225,7 +228,7 @@ fn many_registrations() {
     compare("64 clients, new names / one client", Unit::PerSecond, &ours, &alone, Goal::None);
 }
 
-/// The same two once more, by this program with the disk made slow under it and its daemons.
+/// Runs `one` and `many` again, with a slow disk for this program and its daemons.
 fn slow_disk() {
     let dir = tempfile::tempdir().unwrap();
     let library = dir.path().join("slow_fsync.so");
@@ -240,7 +243,7 @@ fn slow_disk() {
 
 const PRELOAD: &str = "LD_PRELOAD";
 
-/// A daemon that has the disk that we have.
+/// Starts a daemon with the same disk speed as this program.
 fn daemon(host: &Host) -> Daemon {
     let preloaded = std::env::var(PRELOAD).ok();
     let environment: Vec<_> = preloaded.iter().map(|library| (PRELOAD, library.as_str())).collect();
@@ -248,12 +251,12 @@ fn daemon(host: &Host) -> Daemon {
     daemon.ready();
     for process in [daemon.id(), std::process::id()] {
         let maps = fs::read_to_string(format!("/proc/{process}/maps")).unwrap();
-        assert!(preloaded.iter().all(|library| maps.contains(library)), "it is as slow on both sides");
+        assert!(preloaded.iter().all(|library| maps.contains(library)), "both sides have the slow disk");
     }
     daemon
 }
 
-/// How many registrations a second so many clients get, each `count` of them.
+/// Returns the registrations per second of this many clients, with `count` registrations each.
 fn at_once(socket: &Path, clients: usize, count: usize, name: impl Fn(usize, usize) -> String) -> f64 {
     let ready = Arc::new(Barrier::new(clients + 1));
     let running: Vec<_> = (0..clients)
@@ -280,7 +283,7 @@ fn rate(count: usize, begun: Instant) -> f64 {
     f64::from(u32::try_from(count).unwrap()) / begun.elapsed().as_secs_f64()
 }
 
-/// A store and a layout of our own, without a daemon around them.
+/// A store and a layout without a daemon.
 struct CommitEach {
     layout: Layout,
     store: Store,
@@ -326,7 +329,7 @@ fn registered(name: &str, revision: u64) -> Event {
 
 // ---- Boot and memory ------------------------------------------------------------------------
 
-/// A host with plugins that were running when the daemon ended.
+/// A host whose plugins were running when the daemon ended.
 struct Stored {
     host: Host,
     _epmd: support::epmd::Epmd,
@@ -335,7 +338,7 @@ struct Stored {
 }
 
 impl Stored {
-    /// Registers them all, with one look at the daemon that has them.
+    /// Registers the plugins, and measures the daemon once with all of them.
     fn new(count: usize) -> Self {
         let (host, epmd, daemon) = Host::running(&[]);
         if count > 0 {
@@ -367,9 +370,10 @@ impl Stored {
         host.namespace("hecate-daemon").join("sqlite/plugins.db")
     }
 
-    /// Seconds from the start of the process to its line that it is ready.
+    /// Returns the seconds from the start of the process until it prints that it is ready.
     fn boot(&self) -> f64 {
-        // What the boot before has found out of the plugins is to be found out again.
+        // Discards what the previous boot stored about the plugins, because each boot must
+        // determine it.
         fs::write(Self::file(&self.host), &self.database).unwrap();
         let (seconds, mut daemon) = until_its_line(&mut Daemon::command(&self.host, &[]));
         daemon.terminate();
@@ -378,7 +382,8 @@ impl Stored {
     }
 }
 
-/// Memory, and boot against an `erl` that is no node, from the start of the process to a line that it prints.
+/// Measures memory, and the time from the start of the process to its first line. The comparison is
+/// an `erl` that is not a node.
 fn stored() {
     for stored in [0, 1_000, 10_000].map(Stored::new) {
         let (rounds, goal) = if stored.count == 0 { (20, Goal::AtMost(0.05)) } else { (6, Goal::None) };
@@ -405,15 +410,15 @@ fn erl(eval: &str) -> Command {
     command
 }
 
-/// Until it is dropped.
+/// Starts an `erl` that runs until it is dropped.
 fn idle_erl() -> Process {
     until_its_line(&mut erl("io:put_chars(\"ready\\n\").")).1
 }
 
 // ---- What a peer sees -----------------------------------------------------------------------
 
-/// From a registration over HTTP to the plugin's group on a peer; against a registration alone, with no peer, and a join
-/// alone, from one `erl` to another.
+/// Measures the time from a registration over HTTP to the plugin's group on a peer. The comparison
+/// is a registration without peers, plus a join between two `erl`s.
 fn event() {
     let (host, alone) = (Host::new(), Host::new());
     let _epmd = host.epmd();
@@ -430,7 +435,7 @@ fn event() {
     watcher.eval_until(&format!("lists:member('{}', nodes())", host.node("joiner")), "true", support::PATIENCE);
 
     let (mut client, mut client_alone) = (Client::connect(&host.socket()), Client::connect(&alone.socket()));
-    // The two that are seen both need the watcher.
+    // Both measurements with a peer need the watcher.
     let watcher = RefCell::new(watcher);
     let numbers = Cell::new(0);
     let name = || {
@@ -463,7 +468,7 @@ fn event() {
     }
 }
 
-/// When the watcher has seen a member join.
+/// Returns the time at which the watcher saw a member join.
 fn seen_at(watcher: &mut Erl, group: &str) -> u128 {
     let at = watcher.eval(&format!("receive {{seen, {group}, At}} -> At after 10000 -> exit(never_seen) end"));
     at.parse().expect("nanoseconds")

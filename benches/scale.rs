@@ -1,9 +1,11 @@
-//! One cluster of many daemons on one machine, with real Erlang nodes among them: see `docs/internals/benchmarks.md`.
+//! One cluster of many daemons on one machine, with real Erlang nodes: see
+//! `docs/internals/benchmarks.md`.
 //!
-//! The arguments are how many daemons, one cluster after the other; without any, two small ones. A tenth as many Erlang nodes, two
-//! at least, come on top.
+//! Each argument is a number of daemons, and the clusters run one after the other. Without
+//! arguments, two small clusters run. Each cluster also contains a tenth as many Erlang nodes, and
+//! at least two.
 
-#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a bench ends where it is surprised")]
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a bench fails at the first unexpected value")]
 #![allow(clippy::cast_precision_loss, reason = "figures for people")]
 
 mod measure;
@@ -18,9 +20,9 @@ use support::daemon::Daemon;
 use support::erl::Erl;
 use support::{Host, wait_within};
 
-/// However long it takes on a machine with other work.
+/// The longest wait, also on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(600);
-/// How long the daemons are watched while nothing happens: rounds of all that they do by themselves.
+/// The time for which idle daemons are watched. It includes several rounds of all periodic work.
 const IDLE: Duration = Duration::from_secs(20);
 
 fn main() {
@@ -45,7 +47,7 @@ fn main() {
     }
 }
 
-/// One daemon of the cluster, in a home of its own.
+/// One daemon of the cluster, with its own home.
 struct One {
     host: Host,
     daemon: Daemon,
@@ -60,7 +62,7 @@ impl One {
         Self { host, daemon }
     }
 
-    /// Nodes that it is connected to, and memberships that it sees.
+    /// Returns the number of connected nodes, and the number of group members that the daemon sees.
     fn sees(&self) -> (usize, usize) {
         let cluster = self.host.ask("GET", "/api/cluster").body;
         let peers =
@@ -69,26 +71,27 @@ impl One {
         (peers, usize::try_from(count("own_members") + count("peer_members")).unwrap())
     }
 
-    /// Messages and bytes that it has sent to its peers.
+    /// Returns the messages and bytes sent to peers.
     fn sent(&self) -> [f64; 2] {
         let metrics = self.host.ask("GET", "/metrics").text;
         ["messages", "bytes"].map(|what| {
             let name = format!("hecate_link_sent_{what}_total ");
-            let line = metrics.lines().find_map(|line| line.strip_prefix(&name)).expect("it is counted");
+            let line = metrics.lines().find_map(|line| line.strip_prefix(&name)).expect("the metric exists");
             line.parse().expect("a number")
         })
     }
 
-    /// Seconds that it has worked for.
+    /// Returns the CPU time, in seconds.
     fn worked(&self) -> f64 {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.daemon.id())).unwrap();
-        // Behind the name: utime and stime are the 14th and 15th fields of all, in hundredths.
+        // utime and stime are fields 14 and 15, counted from before the name, in hundredths of a
+        // second.
         let after = stat.rsplit_once(')').unwrap().1;
         after.split_whitespace().skip(11).take(2).map(|ticks| ticks.parse::<f64>().unwrap() / 100.0).sum()
     }
 }
 
-/// Until all see so many peers and memberships, looking at one until it does.
+/// Waits until each node sees this many peers and members, one node after the other.
 fn all_see(ones: &[One], erls: &mut [Erl], peers: usize, members: usize) {
     for one in ones {
         wait_within(PATIENCE, format!("{peers} peers, {members} members"), || {
@@ -112,7 +115,7 @@ fn total(ones: &[One], figure: impl Fn(&One) -> f64) -> f64 {
 fn grow(daemons: usize, erls: usize) {
     let all = Host::new();
     let _epmd = all.epmd();
-    // What one alone takes is nobody's share, and each joins as many groups as it does.
+    // The memory of a daemon without peers, and the memberships that each daemon has.
     let (alone, own) = {
         let one = One::start(&all, 0);
         one.daemon.ready();
@@ -126,14 +129,14 @@ fn grow(daemons: usize, erls: usize) {
     let begun = Instant::now();
     let ones: Vec<One> = (1..=daemons).map(|number| One::start(&all, number)).collect();
     for one in &ones {
-        wait_within(PATIENCE, "it is ready", || one.daemon.ready_line());
+        wait_within(PATIENCE, "a daemon is ready", || one.daemon.ready_line());
     }
     let started = begun.elapsed();
     let peers = daemons + erls - 1;
     all_see(&ones, &mut nodes, peers, members);
     let agreed = begun.elapsed();
     let [messages, bytes] = [0, 1].map(|at| total(&ones, |one| one.sent()[at]));
-    // Of two Erlang nodes nobody counts what they send each other.
+    // Pairs of Erlang nodes are left out, because their traffic is not counted.
     let pairs = (daemons * (daemons - 1) / 2 + daemons * erls) as f64;
 
     let joining = Instant::now();

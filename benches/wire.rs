@@ -1,10 +1,10 @@
-//! The wire against other nodes and against its limits: see `docs/internals/benchmarks.md`.
+//! Compares the wire with other nodes and with its limits: see `docs/internals/benchmarks.md`.
 //!
-//! Each measurement is one function below. Where the daemon itself can be made to do it (it answers, and takes what comes) it is
-//! the built daemon; what it does by itself (it tells groups, it joins them) is done by the same node in this process, by
-//! the handle that the daemon uses.
+//! Each measurement is one function below. The built daemon runs those in which it answers and
+//! receives. The same node in this process runs those that the daemon starts by itself, such as
+//! joining and publishing to groups, through the same handle as in the daemon.
 
-#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a bench ends where it is surprised")]
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a bench fails at the first unexpected value")]
 
 mod measure;
 mod peers;
@@ -28,8 +28,9 @@ use support::epmd::Epmd;
 use support::erl::Erl;
 use support::node::Node;
 
-/// Small, medium and large messages: the bytes of the binary in one, how many make a round, and the goals as multiples of what
-/// goes from one `erl` to another. A round is less than our queue for one peer, since whoever publishes does not wait.
+/// Small, medium and large messages: a name, the bytes of the binary in a message, the messages in
+/// a round, and the goals as multiples of the rate between two `erl`s. A round fits into the queue
+/// of one peer, because a publisher does not wait.
 const KINDS: [(&str, usize, usize, [Goal; 2]); 3] = [
     ("small", 16, 200_000, [Goal::AtLeast(2.5), Goal::None]),
     ("4 KiB", 4 * 1024, 10_000, [Goal::None; 2]),
@@ -61,7 +62,7 @@ fn load() -> String {
     fs::read_to_string("/proc/loadavg").unwrap().split(' ').take(3).collect::<Vec<_>>().join(" ")
 }
 
-/// Everybody, each connected with `erl`.
+/// All nodes, each connected to `erl`.
 struct Cluster<'r> {
     host: Host,
     epmd: Epmd,
@@ -69,7 +70,7 @@ struct Cluster<'r> {
     erl: RefCell<Erl>,
     other: RefCell<Erl>,
     daemon: Daemon,
-    /// The daemon's name.
+    /// The node name of the daemon.
     us: String,
     node: Arc<Node>,
     _c: support::Process,
@@ -102,12 +103,12 @@ impl<'r> Cluster<'r> {
         RefCell::new(Socket::dial(&self.host, &self.epmd, short, &mut self.erl.borrow_mut(), "erl"))
     }
 
-    /// `{bench, Node}` as Erlang writes it.
+    /// Returns `{bench, Node}` in Erlang syntax.
     fn bench_of(&self, short: &str) -> String {
         format!("{{bench, '{}'}}", self.host.node(short))
     }
 
-    /// What answers and takes anything on the daemon.
+    /// Returns a process of the daemon that accepts and answers any message, in Erlang syntax.
     fn ours(&self) -> String {
         format!("{{hecate_plugins, '{}'}}", self.us)
     }
@@ -129,7 +130,7 @@ fn float(count: usize) -> f64 {
 
 type Kind = (&'static str, usize, usize, [Goal; 2]);
 
-/// By publishing to a group that has one member on `erl`: as the daemon tells its events.
+/// Publishes to a group that has one member, on `erl`, as the daemon publishes its events.
 fn from_us(cluster: &Cluster, socket: &RefCell<Socket>, (name, size, count, [goal, _]): Kind) {
     let erl = &cluster.erl;
     let to = server(&mut erl.borrow_mut());
@@ -170,7 +171,8 @@ fn from_us(cluster: &Cluster, socket: &RefCell<Socket>, (name, size, count, [goa
     flat(&format!("{name}, us to erl: memory after / before"), std::process::id(), memory);
 }
 
-/// To the daemon, each to a process that looks at it.
+/// Sends to the daemon, and in the comparisons to other nodes. Each receiving process reads the
+/// messages.
 fn to_us(cluster: &Cluster, (name, size, count, [_, goal]): Kind) {
     let erl = &cluster.erl;
     let drain =
@@ -188,7 +190,7 @@ fn to_us(cluster: &Cluster, (name, size, count, [_, goal]): Kind) {
     flat(&format!("{name}, erl to us: memory after / before"), cluster.daemon.id(), memory);
 }
 
-/// What is in memory after so many rounds that the allocator keeps what it will for such work.
+/// Returns the resident memory after enough rounds for the allocator to reach its steady size.
 fn warm(us: &mut dyn FnMut() -> f64, pid: u32) -> f64 {
     for _ in 0..ROUNDS {
         us();
@@ -223,7 +225,8 @@ fn round_trip(cluster: &Cluster) {
     flat("round trips: memory after / before", cluster.daemon.id(), memory);
 }
 
-/// What a small message waits for while large ones go the same way, in fragments.
+/// Measures the round trip of a small message while large messages are sent to the same node in
+/// fragments.
 fn beside_large(cluster: &Cluster) {
     for (name, size, count) in [("5 MB", 5_000_000, 40), ("50 MB", 50_000_000, 10)] {
         let trips = |to: String| {
@@ -243,7 +246,7 @@ fn beside_large(cluster: &Cluster) {
 
 // ---- pg -------------------------------------------------------------------------------------
 
-/// How long until `erl` sees that somebody joined: a process of ours, or one of another `erl`.
+/// Measures the time until `erl` sees a join, by a process of this node or of another `erl`.
 fn joins(cluster: &Cluster) {
     let joined = |begun| between(begun, nanoseconds(&mut cluster.erl.borrow_mut(), "bench:joined()"));
     // The next round begins when this one has left no trace.

@@ -1,37 +1,37 @@
-//! What the benches share: runs that take turns, medians, and a table of ratios with the goal beside each.
+//! The tools of the benches: alternating runs, medians, and a table of ratios with goals.
 //!
-//! A figure by itself says little on a machine that does other things too. So whatever is compared runs in turns, in the
-//! same process and the same minute, each round gives one ratio, and the median of these is what counts. Nothing here
-//! fails: a goal that is missed is printed as such.
+//! Absolute figures mean little on a machine that also does other work. So the runs of a comparison
+//! alternate in the same process and the same minute. Each round yields one ratio, and the result
+//! is their median. A missed goal is printed, and no bench fails because of it.
 
-#![allow(dead_code, reason = "each bench is a crate of its own and needs another part of this")]
+#![allow(dead_code, reason = "each bench is a separate crate and uses only a part of this module")]
 
 pub mod client;
 
 use std::fs;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// What one side of a comparison measured, one figure a round.
+/// The figures of one side of a comparison, one for each round.
 #[derive(Debug, Default, Clone)]
 pub struct Samples(Vec<f64>);
 
 impl Samples {
-    /// The value that half of the samples don't exceed.
+    /// Returns the median.
     pub fn median(&self) -> f64 {
         self.quantile(0.5)
     }
 
-    /// The value that this share of the samples doesn't exceed.
+    /// Returns the quantile at `share`, from 0 to 1.
     pub fn quantile(&self, share: f64) -> f64 {
         let mut sorted = self.0.clone();
         sorted.sort_by(f64::total_cmp);
-        // A rank within the samples: neither negative nor beyond them.
+        // The rank is from 0 to the last sample.
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
         let rank = (share * (sorted.len() - 1) as f64).round() as usize;
         sorted[rank]
     }
 
-    /// Each round's figure as a multiple of another's in the same round.
+    /// Returns the ratio to `other` in each round.
     fn over(&self, other: &Self) -> Self {
         Self(self.0.iter().zip(&other.0).map(|(ours, theirs)| ours / theirs).collect())
     }
@@ -39,12 +39,12 @@ impl Samples {
 
 impl From<Vec<f64>> for Samples {
     fn from(samples: Vec<f64>) -> Self {
-        assert!(!samples.is_empty(), "something was measured");
+        assert!(!samples.is_empty(), "there are samples");
         Self(samples)
     }
 }
 
-/// Has the runs take turns, every second round in the opposite order; each gives one figure a round.
+/// Runs in turns, in the opposite order in every second round. Each run returns its figure.
 pub fn take_turns<const N: usize>(rounds: usize, runs: [&mut dyn FnMut() -> f64; N]) -> [Samples; N] {
     let mut samples = std::array::from_fn(|_| Samples::default());
     for round in 0..rounds {
@@ -56,14 +56,14 @@ pub fn take_turns<const N: usize>(rounds: usize, runs: [&mut dyn FnMut() -> f64;
     samples
 }
 
-/// What a ratio should be.
+/// The goal of a ratio.
 #[derive(Debug, Clone, Copy)]
 pub enum Goal {
-    /// No less than this.
+    /// The ratio should be at least this.
     AtLeast(f64),
-    /// No more than this.
+    /// The ratio should be at most this.
     AtMost(f64),
-    /// Shown for orientation.
+    /// The ratio is only informative.
     None,
 }
 
@@ -83,12 +83,12 @@ impl Goal {
     }
 }
 
-/// What a figure counts.
+/// The unit of a figure.
 #[derive(Debug, Clone, Copy)]
 pub enum Unit {
-    /// How many a second.
     PerSecond,
-    /// How many messages a second, each with so many bytes of its own; shown as messages and as MB of these.
+    /// Messages per second, each with this many bytes of payload. Shown as messages and as MB of
+    /// payload.
     Messages(usize),
     /// Seconds, shown as milliseconds.
     Time,
@@ -101,7 +101,7 @@ impl Unit {
         match self {
             Self::PerSecond => format!("{value:.0}/s"),
             Self::Messages(size) => {
-                let bytes = f64::from(u32::try_from(size).expect("of some MB"));
+                let bytes = f64::from(u32::try_from(size).expect("at most 4 GB"));
                 format!("{value:.0}/s {:.0} MB/s", value * bytes / 1e6)
             }
             Self::Time => format!("{:.3} ms", value * 1e3),
@@ -110,19 +110,19 @@ impl Unit {
     }
 }
 
-/// The head of the table.
+/// Prints the head of the table.
 pub fn heading() {
     println!("{:<58} {:>20} {:>20}  {:<22} goal", "", "ours", "theirs", "ratio (quartiles)");
 }
 
-/// One line of the table, of runs that took turns.
+/// Prints a line of the table for alternating runs.
 pub fn compare(what: &str, unit: Unit, ours: &Samples, theirs: &Samples, goal: Goal) {
     let ratios = ours.over(theirs);
     let spread = format!("{:.3} ({:.3}-{:.3})", ratios.median(), ratios.quantile(0.25), ratios.quantile(0.75));
     line(what, unit, [ours.median(), theirs.median()], &spread, &goal.judge(ratios.median()));
 }
 
-/// One line of the table, of two figures.
+/// Prints a line of the table for two figures.
 pub fn compare_figures(what: &str, unit: Unit, ours: f64, theirs: f64, goal: Goal) {
     let ratio = ours / theirs;
     line(what, unit, [ours, theirs], &format!("{ratio:.3}"), &goal.judge(ratio));
@@ -133,12 +133,13 @@ fn line(what: &str, unit: Unit, figures: [f64; 2], ratio: &str, goal: &str) {
     println!("{what:<58} {ours:>20} {theirs:>20}  {ratio:<22} {goal}");
 }
 
-/// What a process has in memory, in bytes.
+/// Returns the resident memory of a process, in bytes.
 pub fn resident_memory(pid: u32) -> f64 {
     memory(pid, "VmRSS:")
 }
 
-/// What of it is its own: no page of a program or of a library, which the system can drop and read again.
+/// Returns the anonymous resident memory, in bytes. It excludes pages of programs and libraries,
+/// which the system can drop and read again.
 pub fn own_memory(pid: u32) -> f64 {
     memory(pid, "RssAnon:")
 }
@@ -149,12 +150,12 @@ fn memory(pid: u32, which: &str) -> f64 {
     line.trim().strip_suffix(" kB").expect("in kB").parse::<f64>().unwrap() * 1024.0
 }
 
-/// The clock of `os:system_time(nanosecond)`.
+/// Returns the clock of `os:system_time(nanosecond)`.
 pub fn since_epoch() -> u128 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos()
 }
 
-/// In seconds.
+/// Returns the seconds between two readings of [`since_epoch`].
 pub fn between(begun: u128, ended: u128) -> f64 {
     Duration::from_nanos(u64::try_from(ended - begun).unwrap()).as_secs_f64()
 }

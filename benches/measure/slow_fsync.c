@@ -1,4 +1,4 @@
-/* Preloaded, makes each fsync(2) of a process a millisecond longer: what a disk takes that has to write to be safe. */
+/* Preloaded into a process, makes each fsync(2) 1 ms longer, like a disk that writes durably. */
 
 #define _GNU_SOURCE
 #include <dlfcn.h>

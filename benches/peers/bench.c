@@ -1,4 +1,5 @@
-/* A C node on `ei` in the bench of the wire: connects to an Erlang node, answers calls, takes what comes, and sends when told.
+/* The C node in the wire bench, which uses `ei`. It connects to an Erlang node, answers calls,
+ * reads messages, and sends messages on request.
  *
  *     bench SHORT-NAME HOST COOKIE NODE
  */
@@ -21,7 +22,7 @@ static void check(int holds, const char *what)
     }
 }
 
-/* {Tag, yes} to the process in {'$gen_call', {Pid, Tag}, _} */
+/* Sends {Tag, yes} to the process in {'$gen_call', {Pid, Tag}, _} */
 static void answer(const ei_x_buff *in, int index)
 {
     ei_x_buff out;
@@ -40,7 +41,7 @@ static void answer(const ei_x_buff *in, int index)
     ei_x_free(&out);
 }
 
-/* {send, To, Size, Count}: so many {bench, Binary}, then {done, Begun}. */
+/* On {send, To, Size, Count}: sends Count messages {bench, Binary}, then {done, Begun}. */
 static void send_all(const ei_x_buff *in, int index)
 {
     ei_x_buff out;
@@ -94,7 +95,7 @@ int main(int argc, char **argv)
         case ERL_MSG:
             break;
         default:
-            return 0; /* the bench is over */
+            return 0; /* the bench has ended */
         }
         index = 0;
         if (ei_decode_version(in.buff, &index, &version) || ei_decode_tuple_header(in.buff, &index, &arity)

@@ -1,10 +1,11 @@
-%% What an Erlang node does in the bench of the wire. Compiled, since whatever an evaluator runs is slow.
+%% The Erlang node in the wire bench. It is compiled, because evaluated code is slow.
 -module(bench).
 
 -export([start/0, send/3, ended/0, drain/3, round_trips/3, calls/2, trips_beside/4]).
 -export([watch/1, join_many/2, leave_all/0, joined/0]).
 
-%% The server `bench`, in a group of the scope `wire` that is named like the node, so that it alone is in it. Whoever evaluates is told, under the name `boss`.
+%% Starts the server `bench`. It joins a group of the scope `wire` that is named after the node and
+%% has no other member. Results go to the evaluating process, registered as `boss`.
 start() ->
     true = register(boss, self()),
     {ok, _} = pg:start(wire),
@@ -13,7 +14,8 @@ start() ->
     ok = pg:join(wire, node(), Server),
     Server.
 
-%% What has come is told of with the last message, which names the time of the first.
+%% Reads all messages. The last one contains the time of the first, and the server then reports the
+%% duration.
 serve() ->
     receive
         {'$gen_call', {Pid, Tag}, _} -> Pid ! {Tag, yes};
@@ -22,14 +24,14 @@ serve() ->
     end,
     serve().
 
-%% To here: nanoseconds from the first to the last.
+%% Returns the nanoseconds from the first message to the last, on the receiving node.
 ended() ->
     receive {done, Took} -> Took after 25000 -> exit(never_ended) end.
 
 message(Size) ->
     {bench, binary:copy(<<7>>, Size)}.
 
-%% From here, one way, the receiver tells its own side.
+%% Sends messages in one direction. The receiver measures the time.
 send(To, Size, Count) ->
     Begun = os:system_time(nanosecond),
     send_all(To, message(Size), Count),
@@ -42,8 +44,8 @@ send_all(To, Message, Count) ->
     To ! Message,
     send_all(To, Message, Count - 1).
 
-%% From here, until the other side has answered that it had it all: nanoseconds. A socket that only reads knows no calls, but
-%% the bytes with which this one ends, and answers by `drained`.
+%% Sends messages, and returns the nanoseconds until the receiver confirms the last one. A socket
+%% that only reads recognizes the bytes at the end of that call, and answers `drained`.
 drain(To, Size, Count) ->
     Begun = erlang:monotonic_time(nanosecond),
     send_all(To, message(Size), Count),
@@ -56,7 +58,7 @@ drain(To, Size, Count) ->
     end,
     erlang:monotonic_time(nanosecond) - Begun.
 
-%% There and back: nanoseconds for each, the requests as small as a ping's.
+%% Returns the nanoseconds of a round trip, with requests as small as a ping.
 round_trips(To, Request, Count) ->
     Begun = erlang:monotonic_time(nanosecond),
     trips(To, Request, Count),
@@ -73,13 +75,14 @@ trip(To, Request) ->
     To ! {'$gen_call', {self(), Ref}, Request},
     receive {Ref, _} -> ok after 25000 -> exit(never_answered) end.
 
-%% The same as programs do it, with a monitor.
+%% Returns the nanoseconds of a `gen_server:call`, which uses a monitor.
 calls(To, Count) ->
     Begun = erlang:monotonic_time(nanosecond),
     [gen_server:call(To, {is_auth, node()}, infinity) || _ <- lists:seq(1, Count)],
     (erlang:monotonic_time(nanosecond) - Begun) div Count.
 
-%% Round trips while another process here sends so large messages to nobody on the same node, one after the other.
+%% Measures round trips while another process on this node sends large messages to an unknown name
+%% on the same node, one after the other.
 trips_beside(To, Request, Size, Count) ->
     {_, Node} = To,
     Message = message(Size),
@@ -95,7 +98,7 @@ trips_beside(To, Request, Size, Count) ->
     trip(To, Request),
     Times.
 
-%% Tells of groups `{last, _}` that somebody has joined, with the time.
+%% Reports each join of a group `{last, _}` with its time.
 watch(Scope) ->
     Boss = self(),
     spawn_link(fun() ->
@@ -115,7 +118,7 @@ watched(Boss) ->
 joined() ->
     receive {joined, {last, _}, At} -> At after 25000 -> exit(never_seen) end.
 
-%% In groups of its own each, by whoever evaluates. The time before the first.
+%% Joins this many groups from the evaluating process. Returns the time before the first join.
 join_many(Name, Count) ->
     Begun = os:system_time(nanosecond),
     [ok = pg:join(wire, {more, Name, I}, self()) || I <- lists:seq(2, Count)],

@@ -1,5 +1,5 @@
-//! Who is at the other ends in the bench of the wire: real `erl`s that run `bench.erl`, the C node `bench.c`, and a socket
-//! that has shaken hands and then only writes what was encoded beforehand, or only reads.
+//! The other nodes in the wire bench: real `erl`s that run `bench.erl`, the C node `bench.c`, and a
+//! socket that completes a handshake and then only writes prepared messages, or only reads.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -19,7 +19,7 @@ use crate::support::erl::{Erl, Start};
 use crate::support::node::identity;
 use crate::support::{self, Host, Process, wait_for};
 
-/// What the last call of a round ends with, in the bytes of its message.
+/// The end of the last call of a round, in the bytes of its message.
 const END: &[u8] = b"end_of_round";
 
 fn source(name: &str) -> PathBuf {
@@ -38,7 +38,7 @@ pub fn compile(host: &Host) {
     }
 }
 
-/// An `erl` that runs `bench:start/0`.
+/// Starts an `erl` that runs `bench:start/0`.
 pub fn erl(host: &Host, name: &str) -> Erl {
     let home = host.home().to_str().expect("a path of text");
     let mut erl = Erl::start(host, Start { name: Some(name), args: &["-pa", home], ..Start::default() });
@@ -46,28 +46,28 @@ pub fn erl(host: &Host, name: &str) -> Erl {
     erl
 }
 
-/// Nanoseconds, or whatever number this gives.
+/// Evaluates an expression whose value is a number.
 pub fn number(erl: &mut Erl, expression: &str) -> f64 {
     erl.eval(expression).parse().expect("a number")
 }
 
-/// The process `bench` of an `erl`.
+/// Returns the pid of the process `bench` on an `erl`.
 pub fn server(erl: &mut Erl) -> Pid {
     let hex = erl.eval("binary_to_list(binary:encode_hex(term_to_binary(whereis(bench))))");
     let hex = hex.trim_matches('"').as_bytes().chunks(2);
     let bytes: Vec<u8> = hex.map(|two| u8::from_str_radix(str::from_utf8(two).unwrap(), 16).unwrap()).collect();
     match Term::decode(&bytes.into(), &mut Atoms::new()) {
         Ok(Term::Pid(pid)) => pid,
-        other => panic!("{other:?} is no pid"),
+        other => panic!("{other:?} is not a pid"),
     }
 }
 
-/// Until it is dropped, `c` is connected with `erl`.
+/// Starts the C node and connects it to `erl`, until it is dropped.
 pub fn c_node(host: &Host, erl: &mut Erl, name: &str) -> Process {
     let mut command = Command::new(host.home().join("bench"));
     command.args(["c", &host.name, &host.cookie, &host.node(name)]);
     command.env("HOME", host.home()).env("ERL_EPMD_PORT", host.epmd_port.to_string()).stdin(Stdio::null());
-    let process = Process::start(&mut command, "It was compiled");
+    let process = Process::start(&mut command, "`compile` builds it");
     is_there(host, erl, "c");
     process
 }
@@ -76,17 +76,17 @@ fn is_there(host: &Host, erl: &mut Erl, short: &str) {
     erl.eval_until(&format!("lists:member('{}', nodes(connected))", host.node(short)), "true", support::PATIENCE);
 }
 
-/// `{bench, Binary}`: the same from every sender.
+/// Returns `{bench, Binary}`, the message that each sender sends.
 pub fn message(size: usize) -> Term {
     Term::tuple([Term::atom("bench"), Term::binary(vec![7; size])])
 }
 
-/// What follows the last message: its sender's time before the first.
+/// Returns the message after the last one. It contains the time before the first one.
 pub fn done(begun: u128) -> Term {
     Term::tuple([Term::atom("done"), Term::Int(i64::try_from(begun).expect("before the year 2262"))])
 }
 
-/// A connection to an `erl` over which hands were shaken, and nothing but a socket.
+/// A plain socket that is connected to an `erl` after a handshake.
 pub struct Socket {
     stream: TcpStream,
     flags: Flags,
@@ -94,7 +94,7 @@ pub struct Socket {
 }
 
 impl Socket {
-    /// As a hidden node of this name.
+    /// Connects as a hidden node of this name.
     pub fn dial(host: &Host, epmd: &Epmd, short: &str, erl: &mut Erl, peer: &str) -> Self {
         let local = Identity { flags: flags::ours(true), ..identity(host, short, 7) };
         let mut stream = connect(epmd.port_of(peer)).unwrap();
@@ -102,7 +102,7 @@ impl Socket {
         let (status, packet) = handshake::dial(&local, host.node(peer).parse().unwrap());
         support::epmd::send(&mut stream, &packet).unwrap();
         let Ok(StatusReceived::Proceed(awaited)) = status.receive(&packet_of(&mut stream)) else {
-            panic!("{peer} does not take {short}");
+            panic!("{peer} does not accept {short}");
         };
         let (awaited, packet) = awaited.receive(&packet_of(&mut stream), &local, 7).unwrap();
         support::epmd::send(&mut stream, &packet).unwrap();
@@ -118,7 +118,7 @@ impl Socket {
         frame
     }
 
-    /// Writes so many messages, which are encoded before the time is taken.
+    /// Writes messages that were encoded before the time is measured.
     pub fn blast(&mut self, to: &Pid, size: usize, count: usize) {
         let to = Control::Send { from: None, to: to.clone() };
         let frame = self.frame(&to, &message(size));
@@ -133,7 +133,7 @@ impl Socket {
         self.stream.write_all(&done).unwrap();
     }
 
-    /// Only reads from now on; what ends as the last call of a round does is answered.
+    /// Only reads from now on, and answers only the last call of each round.
     pub fn sink(self) {
         let boss = Control::SendName { from: self.ours.clone(), to: Atom::literal("boss") };
         let drained = self.frame(&boss, &Term::atom("drained"));
@@ -152,15 +152,15 @@ impl Socket {
 
 fn packet_of(stream: &mut TcpStream) -> Vec<u8> {
     let mut length = [0; 2];
-    stream.read_exact(&mut length).expect("it answers");
+    stream.read_exact(&mut length).expect("a packet");
     let mut packet = vec![0; usize::from(u16::from_be_bytes(length))];
-    stream.read_exact(&mut packet).expect("it answers");
+    stream.read_exact(&mut packet).expect("a packet");
     packet
 }
 
-/// Waits until it shows that many members of peers.
+/// Waits until the node sees this many members on peers.
 pub fn meets(node: &support::node::Node, members: usize) {
-    wait_for("the node knows the members", || {
+    wait_for("the node sees the members", || {
         node.handle.watch_groups().borrow().values().map(|scope| scope.peer_members).sum::<usize>() >= members
     });
 }
