@@ -1,7 +1,10 @@
-//! A connection's bytes are signals or end it; what was a signal stays the same one, whichever flags it is written for; and
-//! a node that is told of it lives, without a trace on its other connections.
+//! Checks control messages:
+//! - Each frame of a connection is a control message or ends the connection.
+//! - A decoded control message does not change when it is encoded with other flags and decoded
+//!   again.
+//! - A node that receives it keeps running and keeps its other connections.
 //!
-//! The input: the frames of one connection, each with its length of four bytes before it.
+//! The input is the frames of one connection, each after its length in four bytes.
 #![no_main]
 
 use std::time::{Duration, Instant, SystemTime};
@@ -24,7 +27,7 @@ use bytes::{Bytes, BytesMut};
 use libfuzzer_sys::fuzz_target;
 
 const OURS: LinkId = LinkId(1);
-const OTHERS: LinkId = LinkId(2);
+const OTHER: LinkId = LinkId(2);
 
 fuzz_target!(|data: &[u8]| {
     let (mut buffer, mut atoms) = (BytesMut::from(data), Atoms::new());
@@ -33,8 +36,8 @@ fuzz_target!(|data: &[u8]| {
         let Frame::Message(frame) = frame else { continue };
         match control::decode(&frame, None, &mut atoms) {
             Ok(Some((control, payload))) => {
-                written_again(&control, payload.as_ref(), &mut atoms);
-                node.tell(control, payload);
+                check_encodings(&control, payload.as_ref(), &mut atoms);
+                node.receive(control, payload);
             }
             Ok(None) => {}
             Err(e) => {
@@ -46,7 +49,8 @@ fuzz_target!(|data: &[u8]| {
     node.end();
 });
 
-/// Flags agreed with OTP 28, with a node without headers, and with one without payloads and senders.
+/// Returns the flags negotiated with OTP 28, with a node without headers, and with a node without
+/// exit payloads and senders.
 fn flag_sets() -> [Flags; 3] {
     let all = flags::ours(false);
     let without = |flags: Flags| Flags::from_bits_truncate(all.bits() & !flags.bits());
@@ -57,12 +61,12 @@ fn frame(control: &Control, payload: Option<&Iovec>, flags: Flags) -> Bytes {
     let mut out = Vec::new();
     control::encode(control, payload, flags, &mut out);
     let mut buffer = BytesMut::from(&out[..]);
-    let Ok(Some(Frame::Message(frame))) = framing::next(&mut buffer) else { panic!("{control:?} is no frame") };
+    let Ok(Some(Frame::Message(frame))) = framing::next(&mut buffer) else { panic!("{control:?} is not a frame") };
     assert!(buffer.is_empty());
     frame
 }
 
-/// What becomes of a frame of ours.
+/// Encodes a control message as the node does, and decodes the frame.
 fn decode(
     control: &Control,
     payload: Option<&Iovec>,
@@ -79,14 +83,14 @@ fn raw(message: &Bytes, atoms: &mut Atoms) -> Option<Raw> {
     Some(raw)
 }
 
-fn written_again(control: &Control, payload: Option<&Bytes>, atoms: &mut Atoms) {
-    // One that can't be read is not passed on.
+fn check_encodings(control: &Control, payload: Option<&Bytes>, atoms: &mut Atoms) {
+    // A payload that cannot be decoded is not forwarded.
     let payload = payload.map(|payload| raw(payload, atoms).unwrap_or_else(|| Raw::encode(&Term::atom("unread"))));
     for flags in flag_sets() {
         let decoded = decode(control, payload.clone().map(Iovec::from).as_ref(), flags, atoms);
         let Ok(Some((again, its))) = decoded else { panic!("{control:?} is {decoded:?}") };
         match (control, &again) {
-            // The old form of a send doesn't say who sends.
+            // The old form of a send does not contain the sender.
             (Control::Send { to, .. }, Control::Send { from: None, to: again }) => assert_eq!(to, again),
             _ => assert_eq!(control, &again),
         }
@@ -94,7 +98,7 @@ fn written_again(control: &Control, payload: Option<&Bytes>, atoms: &mut Atoms) 
     }
 }
 
-/// A process that answers some calls at once, and others never.
+/// A process that answers some calls at once, and never answers others.
 struct Process;
 
 impl Behaviour for Process {
@@ -110,7 +114,7 @@ impl Behaviour for Process {
     }
 }
 
-/// `m:f/1`, likewise.
+/// A module with `m:f/1`, which answers some calls at once, and never answers others.
 struct Module;
 
 impl Functions for Module {
@@ -124,7 +128,7 @@ impl Functions for Module {
     }
 }
 
-/// A node with a connection that the input is about, and another.
+/// A node with two connections: the input arrives on one of them.
 struct Node {
     machine: Machine,
     now: Now,
@@ -133,7 +137,8 @@ struct Node {
 impl Node {
     fn new() -> Self {
         let machine = Machine::new(Parts {
-            // As the node that the captured frames of the corpus are sent to, where `name` is registered.
+            // The node that the captured frames of the corpus were sent to. It has a process
+            // registered as `name`.
             name: "fake@localhost".parse().unwrap(),
             creation: 77,
             scopes: vec![Atom::literal("pg")],
@@ -145,7 +150,7 @@ impl Node {
             hidden: false,
         });
         let mut node = Self { machine, now: Now { instant: Instant::now(), wall: SystemTime::UNIX_EPOCH } };
-        for (link, name) in [(OURS, "real@localhost"), (OTHERS, "another@host")] {
+        for (link, name) in [(OURS, "real@localhost"), (OTHER, "another@host")] {
             let peer =
                 Established { name: name.parse().unwrap(), creation: 1, flags: flags::ours(false), published: true };
             node.input(NodeInput::LinkUp { link, peer, origin: Origin::Accepted });
@@ -162,7 +167,7 @@ impl Node {
         let mut atoms = Atoms::new();
         for effect in out {
             match effect {
-                // What we send can be read.
+                // The peer can decode each signal of the node.
                 NodeEffect::Signal(_, control, payload) => {
                     for flags in flag_sets() {
                         let decoded = decode(&control, payload.as_ref(), flags, &mut atoms);
@@ -171,14 +176,14 @@ impl Node {
                 }
                 NodeEffect::Close(link, why) => assert!(link == OURS && !why.is_empty(), "{link:?}: {why}"),
                 NodeEffect::Spawned(..) => {}
-                other => panic!("nobody asked for {other:?}"),
+                other => panic!("unexpected effect {other:?}"),
             }
         }
     }
 
-    fn tell(&mut self, control: Control, payload: Option<Bytes>) {
+    fn receive(&mut self, control: Control, payload: Option<Bytes>) {
         self.input(NodeInput::Messages(OURS, vec![(control, payload)]));
-        assert!(self.machine.has_link(OTHERS));
+        assert!(self.machine.has_link(OTHER));
     }
 
     fn end(mut self) {
@@ -188,7 +193,7 @@ impl Node {
             reason: PeerReason::from(&CloseReason::ClosedByPeer),
             by_peer: false,
         });
-        assert!(!self.machine.has_link(OURS) && self.machine.has_link(OTHERS));
-        assert!(self.machine.view().announced.is_empty(), "what a peer joined is gone with it");
+        assert!(!self.machine.has_link(OURS) && self.machine.has_link(OTHER));
+        assert!(self.machine.view().announced.is_empty(), "a lost peer has no groups");
     }
 }

@@ -1,8 +1,10 @@
-//! The EPMD that we serve answers or refuses whatever it is asked, and our client reads what it answers; our client takes
-//! whatever an EPMD answers for an answer or an error.
+//! Checks both ends of EPMD's protocol:
+//! - The daemon's EPMD answers or refuses each request, and the client can decode the answers.
+//! - The client reads any response as an answer or an error.
 //!
-//! The input: 0, then requests to our server, each as its connection, its length in a byte, and that many bytes (without any,
-//! the connection ends); or another byte, then an answer that our client gets.
+//! The input starts with 0 for requests to the server. Each request is a connection number, a
+//! length in one byte, and that many bytes. Length 0 closes the connection. Any other first byte
+//! starts a response to the client.
 #![no_main]
 
 use std::collections::BTreeMap;
@@ -21,11 +23,11 @@ fuzz_target!(|data: &[u8]| match data {
     [] => {}
 });
 
-/// Reads the client's messages, as `epmd::client` does, from an answer that is there already.
+/// Runs an exchange of the client, as in `epmd::client`, whose response is complete.
 fn now<T>(exchange: impl Future<Output = T>) -> T {
     match pin!(exchange).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(result) => result,
-        Poll::Pending => panic!("all has been read that there is"),
+        Poll::Pending => panic!("the response is incomplete"),
     }
 }
 
@@ -48,7 +50,7 @@ fn answered(answer: &[u8]) {
     let _ = (port(answer), creation(answer));
 }
 
-/// The port in an `ALIVE2_REQ`, and the name.
+/// Returns the port and the name in an `ALIVE2_REQ`.
 fn alive(request: &[u8]) -> (u16, &[u8]) {
     let (port, rest) = request[1..].split_first_chunk().expect("a port");
     let (length, name) = rest[6..].split_first_chunk().expect("a length");
@@ -57,7 +59,7 @@ fn alive(request: &[u8]) -> (u16, &[u8]) {
 
 fn served(mut requests: &[u8]) {
     let mut table = Table::new(4369, u32::MAX);
-    // What should be registered, by name: for which connection, and with which port.
+    // The expected registrations: for each name, the connection and the port.
     let mut nodes: BTreeMap<Vec<u8>, (u8, u16)> = BTreeMap::new();
     while let [connection, length, rest @ ..] = requests {
         let (request, rest) = rest.split_at(rest.len().min(usize::from(*length)));

@@ -1,7 +1,10 @@
-//! Frames come out the same however their bytes arrive; and no packet, in whatever phase, makes more than an error of a
-//! handshake, of either side.
+//! Checks frames and handshakes:
+//! - Frames do not depend on how their bytes are cut on arrival.
+//! - On either side and in each phase, a packet either continues the handshake or is a handshake
+//!   error.
 //!
-//! The input: what is read (see [`fuzz_target!`]), how many cuts there are and where, then the bytes of the wire.
+//! The input is a byte that selects the check (see [`fuzz_target!`]), the number of cuts, the cuts,
+//! and then the received bytes.
 #![no_main]
 
 use beam::cookie::Cookie;
@@ -26,7 +29,8 @@ fuzz_target!(|data: &[u8]| {
     }
 });
 
-/// The frames of a wire whose bytes arrive in pieces of these lengths, the rest at once; and how it ends.
+/// Returns the frames of bytes that arrive in pieces of these lengths and then all at once, and the
+/// error at their end.
 fn framed(mut wire: &[u8], pieces: &[u8]) -> (Vec<Frame>, Option<FrameTooLarge>) {
     let (mut buffer, mut frames) = (BytesMut::new(), Vec::new());
     for piece in pieces.iter().map(|piece| usize::from(*piece)).chain([usize::MAX]) {
@@ -44,7 +48,7 @@ fn framed(mut wire: &[u8], pieces: &[u8]) -> (Vec<Frame>, Option<FrameTooLarge>)
     (frames, None)
 }
 
-/// The packets of a handshake, each with its length of two bytes before it.
+/// Returns the packets of a handshake, each after its length in two bytes.
 fn packets(mut wire: &[u8]) -> impl Iterator<Item = &[u8]> {
     std::iter::from_fn(move || {
         let (length, rest) = wire.split_first_chunk()?;
@@ -67,7 +71,8 @@ fn local() -> Identity {
 
 const CHALLENGE: u32 = 5;
 
-/// The packet, whose digest at the end, where it is 16 zeros, is replaced by the right one: nobody finds that by trying.
+/// Returns the packet, with a valid digest in place of 16 zeros at its end. The fuzzer cannot find
+/// a digest by itself.
 fn proved(packet: &[u8]) -> Vec<u8> {
     match packet.strip_suffix(&[0; 16]) {
         Some(head) => [head, &local().cookie.digest(CHALLENGE)].concat(),
@@ -77,7 +82,7 @@ fn proved(packet: &[u8]) -> Vec<u8> {
 
 fn check(peer: &Established, offered: Flags) {
     assert_eq!(NodeName::parse(&peer.name), Ok(peer.name.clone()));
-    assert!(offered.contains(peer.flags), "nothing that we did not offer");
+    assert!(offered.contains(peer.flags), "only offered flags are agreed");
     assert!(peer.flags.contains(Flags::HANDSHAKE_23 | Flags::BIG_CREATION));
 }
 
@@ -147,7 +152,7 @@ fn dialled<'a>(mut packets: impl Iterator<Item = &'a [u8]>) {
     shaken(shake);
 }
 
-/// Whatever is refused is told in a sentence.
+/// Runs a handshake, and checks that an error has a message.
 fn shaken(shake: impl FnOnce() -> Option<Result<(), HandshakeError>>) {
     if let Some(Err(e)) = shake() {
         assert!(!e.to_string().is_empty());

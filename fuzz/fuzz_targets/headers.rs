@@ -1,7 +1,9 @@
-//! A connection's frames with distribution headers are messages or end it; and a message is the same whether it comes in one
-//! frame or in fragments, cut anywhere.
+//! Checks frames with distribution headers:
+//! - Each frame of a connection is a message or ends the connection.
+//! - A message is the same in one frame and in fragments of any size.
 //!
-//! The input: a byte that says how it is cut, then the frames of one connection, each with its length of four bytes before it.
+//! The input is a byte with the fragment size, then the frames of one connection, each after its
+//! length in four bytes.
 #![no_main]
 
 use beam::dist::control;
@@ -14,14 +16,15 @@ use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
     let Some((size, data)) = data.split_first() else { return };
-    let headers = || Headers::new(flags::ours(false)).expect("they are agreed");
+    let headers = || Headers::new(flags::ours(false)).expect("the flags include headers");
     let (mut whole, mut cut, mut decoded) = (headers(), headers(), Some(headers()));
     let (mut buffer, mut atoms) = (BytesMut::from(data), Atoms::new());
     let mut sequence = u64::MAX;
     while let Ok(Some(frame)) = framing::next(&mut buffer) {
         let Frame::Message(frame) = frame else { continue };
         sequence -= 1;
-        // The other half of the numbers is for our own fragments.
+        // The upper half of the sequence numbers is reserved for the fragments that this target
+        // makes.
         if let [131, 69 | 70, 128..=255, ..] = &frame[..] {
             return;
         }
@@ -40,7 +43,7 @@ fuzz_target!(|data: &[u8]| {
     }
 });
 
-/// Where the terms of a frame with a header that is whole begin.
+/// Returns the offset of the terms in a frame with a complete header.
 fn terms_at(frame: &[u8]) -> Option<usize> {
     let (131, 68, count) = (*frame.first()?, *frame.get(1)?, usize::from(*frame.get(2)?)) else { return None };
     if count == 0 {
@@ -62,7 +65,7 @@ fn terms_at(frame: &[u8]) -> Option<usize> {
     (at <= frame.len()).then_some(at)
 }
 
-/// The same message in fragments of so many bytes; what is none comes as it is.
+/// Decodes the same message in fragments of this size. Other frames are decoded unchanged.
 fn in_fragments(
     headers: &mut Headers,
     frame: &Bytes,

@@ -1,6 +1,7 @@
-//! The body of a registration is one or is refused with a reason, and so is every path.
+//! Checks that a registration's body is accepted or refused with a reason, and likewise each path.
 //!
-//! The input: 0, then a body; or a byte that says which method, then a path. Heads and the framing of bodies are hyper's.
+//! The input is 0 and a body, or a byte that selects the method and a path. Hyper parses heads and
+//! the framing of bodies.
 #![no_main]
 
 use std::fmt::Write as _;
@@ -45,7 +46,8 @@ fn register(body: &[u8]) {
     {
         assert!(!matches!(field, Field::Set(text) if text.chars().count() > most || text.contains('\0')));
     }
-    // Written anew it is the same, and so it was what any other reader of JSON makes of the body.
+    // Encoding the registration yields the same fields, so any other JSON parser would have read
+    // the same values.
     let again = written(&registration);
     assert_eq!(registration::read(again.to_string().as_bytes()), Ok(registration));
     if let Ok(value) = serde_json::from_slice::<Value>(body) {
@@ -90,10 +92,10 @@ fn find(method: &Method, path: &str) {
         _ => "",
     };
     assert_eq!(name.is_empty(), !pattern.contains("{name}"));
-    // The same name, with each byte encoded, in the place that the pattern has for it.
+    // The same name with each byte percent-encoded, at its place in the pattern.
     let mut encoded = String::new();
     for byte in name.bytes() {
-        write!(encoded, "%{byte:02x}").expect("a string takes all");
+        write!(encoded, "%{byte:02x}").expect("a string can grow");
     }
     let (its_method, path) = pattern.split_once(' ').expect("a method and a path");
     assert_eq!(route(&its_method.parse().expect("a method"), &path.replace("{name}", &encoded)), Ok(found));

@@ -1,7 +1,8 @@
-//! Two nodes over a network that delays, cuts and loses, and whatever their users and peers' processes do meanwhile. At rest
-//! both hold the same connection or none, each shows of the other what that one has, and nobody owes anything to nobody.
+//! Two nodes on a network that delays and loses data, with actions of their users and of the peer's
+//! processes. When nothing is in transit, both nodes hold the same connection or none, each shows
+//! the other's current groups, and no request is pending.
 //!
-//! The input: a sequence of operations; see [`Op`]. `world` is what they act upon.
+//! The input is a sequence of operations (see [`Op`]) on a `World`.
 #![no_main]
 
 #[path = "machines/checks.rs"]
@@ -17,10 +18,9 @@ use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
 use world::World;
 
-/// More operations than these find nothing that fewer don't.
+/// The limit of operations: longer sequences find nothing more.
 const MOST: usize = 256;
 
-/// One of the two nodes.
 #[derive(Arbitrary, Debug, Clone, Copy, PartialEq, Eq)]
 enum Side {
     A,
@@ -36,24 +36,26 @@ impl Side {
     }
 }
 
-/// What happens; choices are taken modulo what there is to choose from.
+/// An operation. Each choice is an index, modulo the number of candidates.
 #[derive(Arbitrary, Debug)]
 enum Op {
-    /// One of the things that can come next does: a step of a handshake, some bytes, an end that is noticed.
+    /// Runs one of the possible next events: a handshake step, the arrival of bytes, or the
+    /// detection of an end.
     Step {
         choice: u8,
         bytes: u16,
     },
-    /// A node is to be connected to the other.
+    /// Requests a connection to the other node.
     Connect(Side),
-    /// One end of a connection learns that it is lost; what is under way is lost too, and the other end learns nothing yet.
+    /// Loses a connection and everything in transit. One end detects it now, and the other end
+    /// later.
     Cut {
         side: Side,
         choice: u8,
     },
-    /// A node ends and is started again, as another incarnation.
+    /// Ends a node, and starts another incarnation.
     Restart(Side),
-    /// Time passes.
+    /// Advances the time.
     Wait {
         quarters: u8,
     },
@@ -75,18 +77,18 @@ enum Op {
         what: u8,
         cast: bool,
     },
-    /// A call of the other node's is answered at last.
+    /// Answers a pending call of the other node.
     Answer {
         side: Side,
         choice: u8,
     },
-    /// A process of this side ties itself to one of the other.
+    /// A process of this side links to or monitors a process of the other side.
     Tie {
         side: Side,
         link: bool,
         to: To,
     },
-    /// It repeats that.
+    /// A process repeats its link or monitor.
     TieAgain {
         side: Side,
         choice: u8,
@@ -106,7 +108,7 @@ enum Op {
         choice: u8,
     },
     /// A process of this side sends a message.
-    Tell {
+    Send {
         side: Side,
         to: To,
         what: u8,
@@ -119,7 +121,7 @@ enum Op {
     },
 }
 
-/// A process of the other node: by name, or one that it has shown.
+/// A process of the other node: a registered name, or a pid that this side has seen.
 #[derive(Arbitrary, Debug, Clone, Copy)]
 enum To {
     Name(u8),
@@ -140,11 +142,11 @@ fuzz_target!(|input: Input| {
     }
     world.settle();
     world.check();
-    // Whoever wants a connection then, gets one.
+    // A connection that a user requests now succeeds.
     for side in [Side::A, Side::B] {
         world.act(&Op::Connect(side));
         world.settle();
-        assert!(world.held(side).is_some(), "a node asked for a connection in vain");
+        assert!(world.held(side).is_some(), "a requested connection succeeds");
         world.check();
     }
     world.stop(Side::A);

@@ -1,4 +1,5 @@
-//! Any file is a configuration or is refused in a sentence; and what is around its only term changes nothing.
+//! Checks that any file is a configuration or is refused with a message, and that comments around
+//! its term change nothing.
 #![no_main]
 
 use std::cell::RefCell;
@@ -10,7 +11,7 @@ use hecate_daemon::config::{self, Environment, Error, Flags, Loaded};
 use libfuzzer_sys::fuzz_target;
 use tempfile::TempDir;
 
-/// A home of its own, in memory, in which the file is, and a missing cookie is made.
+/// A home in memory, with the configuration file. A missing cookie is created there.
 struct Home {
     directory: TempDir,
     path: PathBuf,
@@ -36,7 +37,7 @@ fuzz_target!(|data: &[u8]| HOME.with_borrow(|home| {
             let lines = 1 + data.iter().filter(|byte| **byte == b'\n').count();
             assert!((1..=lines).contains(&error.line), "{error} of {lines}");
         }
-        (first, second) => panic!("{first:?} is not {second:?}"),
+        (first, second) => panic!("{first:?} differs from {second:?}"),
     }
 }));
 

@@ -1,6 +1,7 @@
-//! Any bytes are a term or an error, whichever way they are read; and what is a term stays the same one.
+//! Checks that any bytes are a term or an error, with each way to read them, and that a term does
+//! not change when it is encoded and decoded again.
 //!
-//! No other codec sees these bytes: `eetf` ends the process on some of them.
+//! No other codec reads these bytes, because `eetf` aborts the process on some of them.
 #![no_main]
 
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -23,19 +24,19 @@ fn raw(message: &Bytes, atoms: &mut Atoms) -> Result<Raw, DecodeError> {
     Ok(raw)
 }
 
-/// A message that is one term.
+/// Reads a message that contains one term.
 fn alone(message: &Bytes) {
     let mut atoms = Atoms::new();
     let (term, raw) = (Term::decode(message, &mut atoms), raw(message, &mut atoms));
-    assert_eq!(term.is_ok(), raw.is_ok(), "both are the same walk: {term:?}, {raw:?}");
+    assert_eq!(term.is_ok(), raw.is_ok(), "both ways agree: {term:?}, {raw:?}");
     let (Ok(term), Ok(raw)) = (term, raw) else { return };
     assert_eq!(*raw.bytes(), message[1..]);
     assert_eq!(raw.term(&mut atoms).as_ref(), Ok(&term));
 
     let encoded = Bytes::from(term.encode());
-    let again = Term::decode(&encoded, &mut atoms).expect("what was decoded once");
+    let again = Term::decode(&encoded, &mut atoms).expect("an encoded term decodes");
     assert_eq!(again, term);
-    assert_eq!(again.encode(), encoded, "in every byte");
+    assert_eq!(again.encode(), encoded, "the encoding is stable");
 
     let canonical = term.canonical();
     assert_eq!(raw.canonical(&mut atoms), Ok(canonical.clone()));
@@ -52,7 +53,7 @@ fn hash(term: &Term) -> u64 {
     hasher.finish()
 }
 
-/// Two terms, one behind the other.
+/// Reads two consecutive terms.
 fn beside_each_other(message: &Bytes) {
     let mut atoms = Atoms::new();
     let Ok(mut reader) = Reader::with_version(message, &mut atoms) else { return };
@@ -63,11 +64,11 @@ fn beside_each_other(message: &Bytes) {
     assert!(a != b || hash(&a) == hash(&b));
 }
 
-/// By whichever method fits; one that fails consumes nothing.
+/// Reads a message by the method that matches each tag. A failing method consumes nothing.
 fn piece_by_piece(message: &Bytes) {
     let mut atoms = Atoms::new();
     let mut reader = Reader::new(message, &mut atoms);
-    // Each step consumes a byte or more, but for the elements of a string, of which each is one.
+    // Each step consumes a byte or more, except that each element of a string is a step too.
     for _ in 0..=message.len() {
         let before = reader.remaining();
         let entered = reader.tuple().is_ok() || reader.map().is_ok();

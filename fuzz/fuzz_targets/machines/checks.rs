@@ -1,4 +1,4 @@
-//! What must hold when nothing is under way.
+//! The checks when nothing is in transit.
 
 use std::collections::BTreeSet;
 
@@ -17,9 +17,9 @@ use crate::world::World;
 impl World {
     pub fn check(&mut self) {
         let held = self.held(Side::A);
-        assert_eq!(held, self.held(Side::B), "they hold different connections");
+        assert_eq!(held, self.held(Side::B), "both nodes hold the same connection");
         for side in [Side::A, Side::B] {
-            assert!(self.node(side).calling.is_empty(), "a call has no result");
+            assert!(self.node(side).calling.is_empty(), "each call has a result");
             assert!(self.node(side).spawning.is_empty());
             self.check_groups(side, held);
             let expected = Pending { ties: self.ties(side.other(), held), ..Pending::default() };
@@ -27,17 +27,18 @@ impl World {
         }
     }
 
-    /// Whether one shows the groups of the other: two hidden nodes don't.
+    /// Returns whether the nodes show each other's groups: two hidden nodes do not.
     fn shows_groups(&self, held: Option<LinkId>) -> bool {
         held.is_some() && !self.nodes.iter().all(|node| node.hidden)
     }
 
-    /// How many monitors and links of a side the other must know of: those that stand, and one from each scope.
+    /// Returns the number of monitors and links of a side that the other must have: the active
+    /// ones, and one monitor for each scope.
     fn ties(&mut self, of: Side, held: Option<LinkId>) -> usize {
         let Some(LinkId(at)) = held else { return 0 };
         let scopes = if self.shows_groups(held) { SCOPES.len() } else { 0 };
         let ties = &self.connections[usize::try_from(at).expect("an index")].end(of).ties;
-        scopes + ties.values().filter(|tie| tie.state == TieState::Stands).count()
+        scopes + ties.values().filter(|tie| tie.state == TieState::Active).count()
     }
 
     fn check_groups(&mut self, side: Side, held: Option<LinkId>) {
@@ -65,7 +66,7 @@ impl World {
         }
     }
 
-    /// To whom a message to a group goes.
+    /// Returns the processes that a message to a group is sent to.
     fn published(&mut self, side: Side, number: usize, held: Option<LinkId>) -> Vec<Pid> {
         let message = Iovec::encode(&Term::atom("message"));
         let effects = self.effects(side, NodeInput::Publish { group: group(number).canonical(), message });
@@ -74,13 +75,13 @@ impl World {
             other => panic!("{other:?}"),
         };
         let pids: Vec<Pid> = effects.into_iter().map(to).collect();
-        assert_eq!(pids.iter().collect::<std::collections::HashSet<_>>().len(), pids.len(), "nobody twice");
+        assert_eq!(pids.iter().collect::<std::collections::HashSet<_>>().len(), pids.len(), "each process once");
         pids
     }
 
-    /// A monitor of a process that lives is not answered.
+    /// Checks that a process is alive: a monitor of it is not answered.
     fn check_lives(&mut self, side: Side, pid: Pid, held: Option<LinkId>) {
-        let (creation, link) = (self.node(side.other()).creation, held.expect("it shows groups"));
+        let (creation, link) = (self.node(side.other()).creation, held.expect("a connection"));
         let (from, reference) = (foreign_pid(side.other(), creation, 0), foreign_reference(side.other(), creation, 0));
         let to = Proc::Pid(pid);
         let monitor = Control::Monitor { from: from.clone(), to: to.clone(), reference: reference.clone() };

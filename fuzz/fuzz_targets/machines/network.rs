@@ -1,4 +1,4 @@
-//! What is between two nodes: attempts to connect, and the bytes that are under way on what became of them.
+//! The network between two nodes: attempts to connect, their connections, and the bytes in transit.
 
 use std::collections::BTreeMap;
 
@@ -9,59 +9,59 @@ use bytes::BytesMut;
 
 use crate::Side;
 
-/// Where an attempt to connect is.
+/// The stage of an attempt to connect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
     /// The dialler has sent its name.
     Name,
-    /// It was told a status; the rest of the handshake is one step for each side.
+    /// The dialler has received a status. The rest of the handshake is one step for each side.
     Status(Status),
-    /// It has sent its proof. Whether an older connection is to be replaced is known by then.
+    /// The dialler has sent its proof. It is decided whether this connection replaces an older one.
     Reply(bool),
-    /// The acceptor has the connection, and its proof is under way.
+    /// The acceptor has the connection, and its proof is in transit.
     Ack(bool),
-    /// Both ends exist, or have.
+    /// Both ends exist, or have existed.
     Made,
-    /// It came to nothing, which the dialler has yet to learn.
+    /// The attempt has failed, and the dialler has not detected it yet.
     Failed,
     Over,
 }
 
-/// What a process of one side has asked of one of the other.
+/// A monitor or a link of a process of one side to a process of the other.
 #[derive(Debug, Clone)]
 pub struct Tie {
     pub from: Pid,
     pub to: Proc,
-    /// None for a link.
+    /// The reference, or `None` for a link.
     pub monitor: Option<Reference>,
-    /// Asked for more than once.
+    /// Whether it was requested more than once.
     pub repeated: bool,
     pub state: TieState,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TieState {
-    Stands,
-    /// Taken back by who asked for it.
+    Active,
+    /// The process that requested it has removed it.
     Undone,
-    /// The other end has ended, or never was.
+    /// Its target has ended, or never existed.
     Ended,
 }
 
 /// One side's end of a connection.
 #[derive(Default)]
 pub struct End {
-    /// Its node has, or had, the connection.
+    /// Whether the node has, or has had, the connection.
     pub has: bool,
-    /// It has closed it, or knows that it is lost.
+    /// Whether the node has closed the connection, or has detected that it is lost.
     pub closed: bool,
-    /// Bytes under way to it, and whether the end of the stream is behind them.
+    /// The bytes in transit to this end. `fin` is true if the end of the stream follows them.
     pub wire: Vec<u8>,
     pub fin: bool,
-    /// What has arrived and is no whole frame yet.
+    /// The received bytes that are not a complete frame yet.
     pub buffer: BytesMut,
     pub atoms: Atoms,
-    /// What processes of this side have asked for over it, by a number.
+    /// The monitors and links of processes of this side over this connection, by a number.
     pub ties: BTreeMap<u32, Tie>,
 }
 
@@ -71,24 +71,24 @@ impl End {
     }
 }
 
-/// An attempt to connect, and the connection that came of it.
+/// An attempt to connect, and the connection that results.
 pub struct Connection {
     pub dialler: Side,
     pub stage: Stage,
     pub ends: [End; 2],
-    /// Nothing more arrives.
+    /// Whether nothing more arrives.
     pub lost: bool,
 }
 
-/// What can come next of a connection.
+/// A possible next event of a connection.
 #[derive(Debug, Clone, Copy)]
 pub enum Next {
     Handshake,
     /// Bytes arrive at this side.
     Bytes(Side),
-    /// The end of the stream does.
+    /// The end of the stream arrives at this side.
     Fin(Side),
-    /// This side misses a sign of life.
+    /// This side detects the silence.
     Silence(Side),
 }
 
@@ -120,20 +120,20 @@ impl Connection {
         handshake.into_iter().chain([Side::A, Side::B].into_iter().filter_map(at).collect::<Vec<_>>())
     }
 
-    /// Nothing that is under way arrives, and nothing ever will.
+    /// Loses everything in transit and everything that is sent later.
     pub fn lose(&mut self) {
         self.lost = true;
         for end in &mut self.ends {
             end.wire.clear();
             end.fin = false;
         }
-        // Whoever waits for the other in the handshake gives up in the end.
+        // A side that waits in the handshake gives up after a timeout.
         if !matches!(self.stage, Stage::Made | Stage::Over) {
             self.stage = Stage::Failed;
         }
     }
 
-    /// One side closes its end: what was sent arrives, then the end of the stream does.
+    /// Closes one side's end. Sent data still arrives, and then the end of the stream.
     pub fn close(&mut self, side: Side) {
         let lost = self.lost;
         let end = self.end(side);
@@ -142,7 +142,7 @@ impl Connection {
         self.end(side.other()).fin = !lost;
     }
 
-    /// The node of one side is no more.
+    /// Ends one side's node.
     pub fn abandon(&mut self, side: Side) {
         self.close(side);
         if !self.is_under_way() {
@@ -150,7 +150,7 @@ impl Connection {
         }
         self.stage = match self.stage {
             _ if self.dialler == side => Stage::Over,
-            // What the acceptor sent last may have arrived.
+            // The last packet of the acceptor may have arrived.
             Stage::Ack(replacing) => Stage::Ack(replacing),
             _ => Stage::Failed,
         };

@@ -1,5 +1,5 @@
-//! One of the two nodes: its machine, what its users have asked of it, and processes of it that its machine knows nothing
-//! of, as on an Erlang node most are.
+//! One of the two nodes: its machine, the requests of its users, and processes that the machine
+//! does not manage, like most processes of an Erlang node.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -21,12 +21,12 @@ pub const NAMES: [&str; 2] = ["a@host", "b@host"];
 pub const SCOPES: [&str; 2] = ["other", "pg"];
 pub const GROUPS: usize = 4;
 
-/// The full name of a side.
+/// Returns the full name of a side's node.
 pub fn name_of(side: Side) -> NodeName {
     NAMES[side as usize].parse().unwrap()
 }
 
-/// Groups of all kinds; the first two are of those that the view shows.
+/// Returns a group. There is one of each kind, and the view shows the first two.
 pub fn group(number: usize) -> Term {
     match number % GROUPS {
         0 => Term::atom("group"),
@@ -36,10 +36,10 @@ pub fn group(number: usize) -> Term {
     }
 }
 
-/// Calls of the peer's that wait for an answer.
+/// The calls from the peer that wait for an answer.
 pub type Waiting = Arc<Mutex<Vec<CallId>>>;
 
-/// Answers an atom later, and anything else at once.
+/// A process that answers a call with an atom later, and other calls at once.
 struct Process(Waiting);
 
 impl Behaviour for Process {
@@ -58,7 +58,7 @@ impl Behaviour for Process {
     }
 }
 
-/// `m:now/1`, `m:bad/1` and `m:later/1`.
+/// A module with `m:now/1`, `m:bad/1` and `m:later/1`.
 struct Module(Waiting);
 
 impl Functions for Module {
@@ -75,7 +75,7 @@ impl Functions for Module {
     }
 }
 
-/// The functions that are called; the last isn't there.
+/// The called functions. The last one does not exist.
 pub const FUNCTIONS: [&str; 4] = ["now", "bad", "later", "none"];
 
 pub fn function(what: u8) -> Function {
@@ -88,12 +88,12 @@ pub struct Node {
     pub creation: u32,
     pub hidden: bool,
     pub waiting: Waiting,
-    /// The processes that its users have asked for, each with its groups, as bits.
+    /// The processes that users have spawned, each with its groups as bits.
     pub processes: BTreeMap<ProcessId, u8>,
     pub spawning: BTreeMap<Token, u8>,
-    /// Calls that have no result yet, each with what was called.
+    /// The pending calls, each with its function.
     pub calling: BTreeMap<Token, u8>,
-    /// Processes of the machine that it has shown.
+    /// The pids of the machine's processes in its signals.
     pub shown: Vec<Pid>,
 }
 
@@ -127,19 +127,19 @@ impl Node {
         Box::new(Process(self.waiting.clone()))
     }
 
-    /// The connection that it holds.
+    /// Returns the connection that the node holds.
     pub fn held(&self) -> Option<LinkId> {
         let view = self.machine.view();
         assert!(view.peers.len() <= 1);
         view.peers.values().find(|peer| peer.is_up()).map(|peer| LinkId(peer.connection))
     }
 
-    /// Its processes in a group.
+    /// Returns the number of the node's processes in a group.
     pub fn members(&self, group: usize) -> usize {
         self.processes.values().filter(|groups| *groups & (1 << group) != 0).count()
     }
 
-    /// Remembers the processes that a signal of the machine shows.
+    /// Records the pids in a signal of the machine.
     pub fn show(&mut self, control: &Control) {
         let pid = match control {
             Control::Send { from: Some(pid), .. }
@@ -155,12 +155,12 @@ impl Node {
     }
 }
 
-/// A pid that the machine of its node will never give.
+/// Returns a pid that the node's machine never assigns.
 pub fn foreign_pid(side: Side, creation: u32, number: u32) -> Pid {
     Pid { node: Atom::literal(NAMES[side as usize]), id: number, serial: 0x1FFF, creation }
 }
 
-/// Likewise a reference.
+/// Returns a reference that the node's machine never makes.
 pub fn foreign_reference(side: Side, creation: u32, number: u32) -> Reference {
     Reference { node: Atom::literal(NAMES[side as usize]), creation, ids: [number, 0, 0x3FFF].into() }
 }

@@ -1,4 +1,5 @@
-//! The two nodes and all that is between them: carries out operations, and what the machines want done.
+//! The two nodes and the network between them. Runs operations, and carries out the machines'
+//! effects.
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -20,12 +21,12 @@ use crate::network::{Connection, Next, Stage, Tie, TieState};
 use crate::node::{FUNCTIONS, GROUPS, Node, SCOPES, foreign_pid, foreign_reference, function, group, name_of};
 use crate::{Op, Side, To};
 
-/// Names that processes of the nodes have, or would have.
+/// Registered names of the nodes' processes. Some have no process.
 const REGISTERED: [&str; 8] = ["n0", "n1", "pg", "other", "rex", "net_kernel", "global_name_server", "global_group"];
 
 pub struct World {
     pub nodes: [Node; 2],
-    /// By the number of their [`LinkId`], the same at both ends.
+    /// The connections, by the number of their [`LinkId`], which is the same at both ends.
     pub connections: Vec<Connection>,
     pub flags: Flags,
     pub now: Now,
@@ -56,7 +57,7 @@ impl World {
         self.last
     }
 
-    // ---- What the machines want done --------------------------------------------------------------
+    // ---- Effects of the machines -------------------------------------------------------------
 
     pub fn input(&mut self, side: Side, input: NodeInput) {
         let may_close = matches!(input, NodeInput::LinkUp { .. } | NodeInput::Stop);
@@ -80,29 +81,29 @@ impl World {
                 self.send(side, link, &control, payload.as_ref());
             }
             NodeEffect::Close(link, why) => {
-                assert!(may_close, "neither did anything wrong: {why}");
+                assert!(may_close, "a connection was closed without an error: {why}");
                 self.connection(link).close(side);
             }
             NodeEffect::Dial(name) => {
                 assert_eq!(name, name_of(side.other()));
                 let dials = self.connections.iter().any(|one| one.dialler == side && one.is_under_way());
-                assert!(!dials, "it dials twice at once");
+                assert!(!dials, "one dial at a time");
                 self.connections.push(Connection::new(side));
             }
             NodeEffect::Spawned(token, process) => {
                 let node = self.node(side);
-                let groups = node.spawning.remove(&token).expect("asked for, once");
+                let groups = node.spawning.remove(&token).expect("a requested spawn");
                 node.processes.insert(process, groups);
             }
             NodeEffect::Result(token, result) => self.result(side, token, &result),
-            // No machine here monitors anything.
+            // The machines monitor nothing.
             NodeEffect::Dropped(..) => {}
             NodeEffect::Down(..) => unreachable!(),
         }
     }
 
     fn result(&mut self, side: Side, token: Token, result: &Result<Raw, CallError>) {
-        let what = self.node(side).calling.remove(&token).expect("asked for, once");
+        let what = self.node(side).calling.remove(&token).expect("a pending call");
         let value = Raw::encode(&Term::Int(i64::from(what)));
         let right = match (result, FUNCTIONS[usize::from(what) % FUNCTIONS.len()]) {
             (Err(CallError::NoConnection | CallError::TimedOut), _) => true,
@@ -111,7 +112,7 @@ impl World {
             (Err(CallError::Failed), name) => matches!(name, "bad" | "none"),
             _ => false,
         };
-        assert!(right, "{what} gave {result:?}");
+        assert!(right, "{what} returned {result:?}");
     }
 
     fn connection(&mut self, link: LinkId) -> &mut Connection {
@@ -126,7 +127,7 @@ impl World {
         }
     }
 
-    // ---- What can come next -----------------------------------------------------------------------
+    // ---- Possible events ---------------------------------------------------------------------
 
     fn possible(&self) -> Vec<(usize, Next)> {
         let connections = self.connections.iter().enumerate();
@@ -206,17 +207,18 @@ impl World {
         let mut headers = Headers::new(self.flags);
         while let Some(frame) = framing::next(&mut end.buffer).expect("within bounds") {
             let Frame::Message(frame) = frame else { continue };
-            messages
-                .extend(control::decode(&frame, headers.as_mut(), &mut end.atoms).expect("what we send can be read"));
+            messages.extend(
+                control::decode(&frame, headers.as_mut(), &mut end.atoms).expect("a message of the node decodes"),
+            );
         }
         for (control, _) in &messages {
-            self.told(at, side, control);
+            self.observe(at, side, control);
         }
         self.input(side, NodeInput::Messages(LinkId(at as u64), messages));
     }
 
-    /// What processes that a machine knows nothing of are told.
-    fn told(&mut self, at: usize, side: Side, control: &Control) {
+    /// Records exit signals and ended monitors of processes that the machine does not manage.
+    fn observe(&mut self, at: usize, side: Side, control: &Control) {
         let ties = &mut self.connections[at].end(side).ties;
         let tie = match control {
             Control::MonitorExit { reference, .. } => {
@@ -273,7 +275,7 @@ impl World {
         }
     }
 
-    /// The operations of processes that the machine of their node knows nothing of.
+    /// Runs the operations of processes that their node's machine does not manage.
     fn signal(&mut self, op: &Op) {
         let side = match *op {
             Op::Tie { side, .. }
@@ -281,7 +283,7 @@ impl World {
             | Op::Untie { side, .. }
             | Op::End { side, .. }
             | Op::Kill { side, .. }
-            | Op::Tell { side, .. }
+            | Op::Send { side, .. }
             | Op::SpawnRequest { side, .. } => side,
             _ => return,
         };
@@ -294,13 +296,13 @@ impl World {
                 let Some(to) = to else { return };
                 let (number, creation) = (self.number(), self.node(side).creation);
                 let monitor = (!is_link).then(|| foreign_reference(side, creation, number));
-                let tie = Tie { from, to, monitor, repeated: false, state: TieState::Stands };
+                let tie = Tie { from, to, monitor, repeated: false, state: TieState::Active };
                 self.send(side, link, &tied(&tie), None);
                 self.connection(link).end(side).ties.insert(number, tie);
             }
             Op::TieAgain { choice, .. } => {
-                let Some(tie) = self.standing(side, link, choice) else { return };
-                // A name may be another process's by now.
+                let Some(tie) = self.active_tie(side, link, choice) else { return };
+                // Another process may have the name now.
                 if matches!(tie.to, Proc::Name(_)) {
                     return;
                 }
@@ -309,13 +311,13 @@ impl World {
                 self.send(side, link, &again, None);
             }
             Op::Untie { choice, .. } => {
-                let Some(tie) = self.standing(side, link, choice) else { return };
+                let Some(tie) = self.active_tie(side, link, choice) else { return };
                 tie.state = TieState::Undone;
                 let undone = untied(tie);
                 self.send(side, link, &undone, None);
             }
             Op::End { choice, .. } => {
-                let Some(tie) = self.standing(side, link, choice) else { return };
+                let Some(tie) = self.active_tie(side, link, choice) else { return };
                 let (from, Proc::Pid(to), None) = (tie.from.clone(), tie.to.clone(), &tie.monitor) else { return };
                 tie.state = TieState::Undone;
                 let reason = Raw::encode(&Term::atom("normal"));
@@ -326,7 +328,7 @@ impl World {
                 let reason = Raw::encode(&Term::atom("kill"));
                 self.send(side, link, &Control::Exit2 { from, to, reason }, None);
             }
-            Op::Tell { to, what, .. } => {
+            Op::Send { to, what, .. } => {
                 let Some(to) = self.process(side.other(), to) else { return };
                 let message = Iovec::encode(&message(&from, what));
                 let control = match to {
@@ -349,7 +351,7 @@ impl World {
         }
     }
 
-    /// The process of a node that is meant.
+    /// Returns the chosen process of a node.
     fn process(&self, of: Side, to: To) -> Option<Proc> {
         match to {
             To::Name(choice) => chosen(REGISTERED.iter(), choice).map(|name| Proc::Name(Atom::literal(name))),
@@ -357,11 +359,11 @@ impl World {
         }
     }
 
-    fn standing(&mut self, side: Side, link: LinkId, choice: u8) -> Option<&mut Tie> {
+    fn active_tie(&mut self, side: Side, link: LinkId, choice: u8) -> Option<&mut Tie> {
         let ties = &mut self.connection(link).end(side).ties;
-        let count = ties.values().filter(|tie| tie.state == TieState::Stands).count();
-        let mut standing = ties.values_mut().filter(|tie| tie.state == TieState::Stands);
-        standing.nth(usize::from(choice) % count.max(1))
+        let count = ties.values().filter(|tie| tie.state == TieState::Active).count();
+        let mut active = ties.values_mut().filter(|tie| tie.state == TieState::Active);
+        active.nth(usize::from(choice) % count.max(1))
     }
 
     fn cut(&mut self, side: Side, choice: u8) {
@@ -402,7 +404,7 @@ impl World {
         let node = self.node(side);
         let groups = groups & 0xF;
         node.spawning.insert(token, groups);
-        // One of the groups stands there twice.
+        // One group is listed twice.
         let mut joined: Vec<Term> = (0..GROUPS).filter(|bit| groups & (1 << bit) != 0).map(group).collect();
         joined.extend(joined.first().cloned());
         let name = name.map(|name| Atom::literal(REGISTERED[usize::from(name) % 2]));
@@ -416,14 +418,15 @@ impl World {
 
     // ---- Rest -------------------------------------------------------------------------------------
 
-    /// Lets everything happen that is under way, until nothing is.
+    /// Runs until nothing is in transit.
     pub fn settle(&mut self) {
-        // Longer than any deadline, and twice, since what comes late may be waited for again.
+        // Each round waits longer than any deadline. There are several, because a late event may
+        // set a new deadline.
         for _ in 0..3 {
             self.quiet();
             self.wait(beam::limits::CALL_TIME.max(beam::limits::PG_POLL));
         }
-        assert!(self.possible().is_empty(), "they are never at rest");
+        assert!(self.possible().is_empty(), "no event is possible");
     }
 
     fn quiet(&mut self) {
@@ -438,7 +441,7 @@ impl World {
                 return;
             }
         }
-        panic!("they go on for ever");
+        panic!("the nodes never come to rest");
     }
 
     pub fn stop(&mut self, side: Side) {
@@ -450,7 +453,7 @@ impl World {
     }
 }
 
-/// The chosen one of some.
+/// Returns the chosen element.
 fn chosen<T>(some: impl Iterator<Item = T> + Clone, choice: u8) -> Option<T> {
     let count = some.clone().count();
     some.into_iter().nth(usize::from(choice) % count.max(1))
@@ -479,7 +482,7 @@ fn untied(tie: &Tie) -> Control {
     }
 }
 
-/// Messages that servers are sent, and one that none is.
+/// Returns a message to a server, or one that is not addressed to any server.
 fn message(from: &Pid, what: u8) -> Term {
     let tag = Term::Reference(foreign_reference(Side::A, from.creation, from.id));
     let caller = Term::tuple([Term::Pid(from.clone()), tag]);
