@@ -1,4 +1,5 @@
--- A database of schema version 1, as `.dump` writes it. It is never changed: what is in the field isn't either.
+-- A database of schema version 1, as written by `.dump`. Do not change it: existing databases are
+-- like this.
 PRAGMA journal_mode = wal;
 BEGIN;
 CREATE TABLE plugins (

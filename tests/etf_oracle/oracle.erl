@@ -1,7 +1,8 @@
-%% The Erlang end of tests/etf_oracle.rs. Frames on standard input and output, each a 32-bit length and a body.
-%% Requests: <<0, Batch>>        decode each, encode it again           -> Batch, empty where it is refused
+%% The Erlang side of tests/etf_oracle.rs. Standard input and output carry frames: a 32-bit length and
+%% a body.
+%% Requests: <<0, Batch>>        decode each, encode it again           -> Batch, empty for a refused term
 %%           <<1, Seed:64, N:32>> generate N terms and keep them        -> Batch, two encodings of each
-%%           <<2, Batch>>        compare with the terms that were kept  -> Batch, <<1>> where it is exactly equal
+%%           <<2, Batch>>        compare with the terms that were kept  -> Batch, <<1>> for an equal term
 %% A batch is a sequence of <<Length:32, Bytes/binary>>.
 -module(oracle).
 -export([main/0]).
@@ -38,7 +39,7 @@ again(Bytes) ->
 
 encode(Term) -> term_to_binary(Term, [{minor_version, 2}]).
 
-%% With minor version 0 floats are text, up to 1 atoms are in Latin-1 where they can be.
+%% Minor version 0 encodes floats as text. Versions 0 and 1 encode atoms in Latin-1 where possible.
 somehow(Term) -> term_to_binary(Term, [{minor_version, rand:uniform(3) - 1}]).
 
 exactly_equal(Term, Term) -> <<1>>;
@@ -87,7 +88,7 @@ rand_bits(N) ->
     <<Bits:N/bitstring, _/bitstring>> = rand:bytes(13),
     Bits.
 
-%% Neither begins nor ends at a byte of what it is a part of.
+%% Returns a part of a bit string that neither begins nor ends on a byte boundary.
 part_of_another() ->
     Before = rand:uniform(7),
     Size = rand:uniform(60),
@@ -99,7 +100,7 @@ elsewhere(Fun) ->
     spawn(fun() -> Self ! {made, Fun()} end),
     receive {made, Value} -> Value end.
 
-%% What other nodes made.
+%% Returns a pid, port, reference or fun of another node.
 foreign() ->
     Node = <<119, 9, "some@node">>,
     Word = rand:uniform(1 bsl 32) - 1,

@@ -509,8 +509,7 @@ impl World {
         }
     }
 
-    // ---- Faults
-    // -----------------------------------------------------------------------------------
+    // ---- Faults -----------------------------------------------------------------------------------
 
     /// Cuts the network: two hosts reach each other only if `side` returns the same value for both.
     pub fn cut(&mut self, side: impl Fn(usize) -> u8) {
@@ -530,9 +529,9 @@ impl World {
         self.sides.fill(0);
     }
 
-    /// Breaks this many of 1,000 connections to a daemon: half of them at once, half silently. Only
-    /// connections to daemons, because daemons do not introduce two plugin nodes again that lose
-    /// their connection while both stay connected to the daemons.
+    /// Breaks this many of 1,000 connections to a daemon: half of them at once, half silently.
+    /// Connections between plugin nodes do not break, because daemons do not introduce two plugin
+    /// nodes again while both stay connected to them.
     pub fn break_some(&mut self, of_1000: u64, round: u64) {
         for link in 0..self.connections.len() {
             let connection = &self.connections[link];

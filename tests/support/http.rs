@@ -92,7 +92,7 @@ impl Client {
     /// Connects to a socket.
     ///
     /// # Errors
-    /// Nobody listens there.
+    /// There is no listener at `socket`.
     pub fn connect(socket: &Path) -> io::Result<Self> {
         let stream = UnixStream::connect(socket)?;
         stream.set_read_timeout(Some(PATIENCE))?;
@@ -102,7 +102,7 @@ impl Client {
     /// Sends a request, and reads its response.
     ///
     /// # Errors
-    /// There was no whole response in time.
+    /// There is no complete response in time.
     pub fn ask(&mut self, method: &str, path: &str, body: &str) -> io::Result<Answer> {
         self.exchange(&request(method, path, "", body))
     }
@@ -125,8 +125,8 @@ impl Client {
         self.follow_at("/api/events", &last)
     }
 
-    /// Begins to read an endless stream. `head` has further header lines, each with its line end. Returns the lines of
-    /// the stream.
+    /// Begins to read an endless stream. `head` has further header lines, each with its line end.
+    /// Returns the lines of the stream.
     pub fn follow_at(mut self, path: &str, head: &str) -> impl Iterator<Item = String> + use<> {
         self.0.get_mut().write_all(request("GET", path, head, "").as_bytes()).expect("taken");
         assert_eq!(self.line().expect("a response"), "HTTP/1.1 200 OK");
@@ -142,11 +142,11 @@ impl Client {
     }
 }
 
-/// Sends one request over a connection of its own, as most clients of the daemon do, and waits until
-/// the daemon has closed it.
+/// Sends one request over a new connection, as most clients of the daemon do, and waits until the
+/// daemon has closed it.
 ///
 /// # Errors
-/// Nobody listens at `socket`, or there was no whole response in time.
+/// There is no listener at `socket`, or no complete response in time.
 pub fn ask(socket: &Path, method: &str, path: &str, body: Option<&Value>) -> io::Result<Answer> {
     let mut client = Client::connect(socket)?;
     let body = body.map(ToString::to_string).unwrap_or_default();

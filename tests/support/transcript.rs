@@ -1,4 +1,5 @@
-//! Runs commands and keeps what they print, without the parts that differ between runs and machines.
+//! Runs commands and records what they print, without the parts that differ between runs and
+//! machines.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr};
@@ -8,8 +9,8 @@ use std::process::{Command, Stdio};
 use crate::support::daemon::Daemon;
 use crate::support::{Host, program};
 
-/// Commands with their output, as on a console. A line of standard error begins with `! `, and an exit
-/// code other than 0 is on a line that begins with `? `.
+/// Commands with their output, as on a console. A line of standard error begins with `! `, and an
+/// exit code other than 0 is on a line that begins with `? `.
 pub struct Transcript<'a> {
     host: &'a Host,
     text: String,

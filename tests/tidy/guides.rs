@@ -1,5 +1,5 @@
-//! What the Makefile, the workflow and the documents for maintainers name exists, and each make target has its
-//! line of help.
+//! The files and targets that the Makefile, the workflow and the documents for maintainers name
+//! exist, and each make target has a help text.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -84,7 +84,8 @@ fn absolute_below(base: &str, rest: &str) -> Option<String> {
 
 /// What all sources import.
 pub struct Imports {
-    /// For each file, the absolute paths that it names: those of the node's crate begin with `beam`.
+    /// For each file, the absolute paths that it names. Paths in the node's crate begin with
+    /// `beam`.
     pub paths: BTreeMap<String, BTreeSet<String>>,
     /// For each file, the files that define what it names. A file and those in the directory of its
     /// name are one.

@@ -1,9 +1,10 @@
-/* A C node on `ei`: meets the daemon, either way, and does there what such a node can do.
+/* A C node that uses `ei`. It dials the daemon or waits for it, and then uses all services that such
+ * a node can use.
  *
  *     peer dial|wait SHORT-NAME HOST COOKIE NODE-OF-THE-DAEMON
  *
- * Says each thing that it has seen on a line of its own, and ends with 0 if it has seen all. `ei` has no function that
- * links, so that the one signal for it is written by hand; it offers no monitors. */
+ * Prints one line for each result, and exits with 0 if all are as expected. `ei` has no function for
+ * links, so this file encodes the signal itself. `ei` does not support monitors. */
 
 #include <arpa/inet.h>
 #include <ei.h>
@@ -30,7 +31,7 @@ static void check(int holds, const char *what)
         fail(what);
 }
 
-/* Waits for the next message that is no tick, and gives its type. */
+/* Waits for the next message except ticks. Returns its type. */
 static int receive(erlang_msg *msg, ei_x_buff *in)
 {
     for (;;) {
@@ -46,7 +47,8 @@ static int receive(erlang_msg *msg, ei_x_buff *in)
     }
 }
 
-/* Sends {Label, {Self, Ref}, Request} to a registered name and waits for {Ref, Answer}; gives where Answer begins. */
+/* Sends {Label, {Self, Ref}, Request} to a registered name, and waits for {Ref, Answer}.
+ * Returns the index of Answer. */
 static int call(const char *label, const char *name, const ei_x_buff *request, ei_x_buff *answer)
 {
     ei_x_buff out;
@@ -77,7 +79,7 @@ static int is_atom(const ei_x_buff *in, int *index, const char *text)
     return ei_decode_atom_as(in->buff, index, atom, sizeof atom, ERLANG_UTF8, NULL, NULL) == 0 && !strcmp(atom, text);
 }
 
-/* net_adm:ping/1 */
+/* Does the same as net_adm:ping/1. */
 static void ping(void)
 {
     ei_x_buff request, answer;
@@ -91,7 +93,7 @@ static void ping(void)
     puts("pong");
 }
 
-/* The names in {ok, [#{name := Name}]}. */
+/* Prints the names in {ok, [#{name := Name}]}. */
 static void plugins(void)
 {
     ei_x_buff request, answer;
@@ -119,7 +121,7 @@ static void plugins(void)
     }
 }
 
-/* rpc:call/4, through `rex` */
+/* Calls a function with rpc:call/4, through `rex`. */
 static void rpc(void)
 {
     ei_x_buff args, answer;
@@ -134,7 +136,7 @@ static void rpc(void)
     printf("base_dir %s\n", path);
 }
 
-/* The pid behind a name, by sys:get_status/1. */
+/* Gets the pid of a registered name with sys:get_status/1. */
 static void whereis(const char *name, erlang_pid *pid)
 {
     ei_x_buff request, answer;
@@ -148,7 +150,7 @@ static void whereis(const char *name, erlang_pid *pid)
     check(ei_decode_pid(answer.buff, &index, pid) == 0, "a pid");
 }
 
-/* LINK {1, From, To} */
+/* Sends LINK {1, From, To}. */
 static void link_to(const erlang_pid *pid)
 {
     ei_x_buff out;
@@ -164,10 +166,10 @@ static void link_to(const erlang_pid *pid)
     ei_x_encode_pid(&out, pid);
     out.buff[2] = (char)((out.index - 4) >> 8);
     out.buff[3] = (char)(out.index - 4);
-    check(write(fd, out.buff, (size_t)out.index) == out.index, "a link is sent");
+    check(write(fd, out.buff, (size_t)out.index) == out.index, "LINK was sent");
 }
 
-/* A process that we are linked to ends: its exit signal comes, with the reason. */
+/* Ends a linked process, and checks its exit signal with the reason. */
 static void links(void)
 {
     ei_x_buff request, answer;
@@ -181,16 +183,17 @@ static void links(void)
     ei_x_new(&answer);
     ei_x_format_wo_ver(&request, "{terminate,enough}");
     index = call("system", "hecate_plugins", &request, &answer);
-    check(is_atom(&answer, &index, "ok"), "it ends");
-    check(receive(&msg, &answer) == ERL_EXIT && ei_cmp_pids(&msg.from, &pid) == 0, "an exit signal of it");
+    check(is_atom(&answer, &index, "ok"), "the process ends");
+    check(receive(&msg, &answer) == ERL_EXIT && ei_cmp_pids(&msg.from, &pid) == 0, "its exit signal");
     index = 0;
     check(is_atom(&answer, &index, "enough"), "its reason");
     whereis("hecate_plugins", &again);
-    check(ei_cmp_pids(&pid, &again) != 0, "another life");
+    check(ei_cmp_pids(&pid, &again) != 0, "another process");
     puts("exit enough");
 }
 
-/* As a scope of pg, which the daemon would monitor if `ei` didn't give up a connection over a monitor. */
+/* Acts as a scope of pg. The daemon does not monitor it, because `ei` closes a connection that
+ * carries a monitor. */
 static void groups(void)
 {
     ei_x_buff out, in;

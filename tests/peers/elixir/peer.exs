@@ -1,8 +1,9 @@
-# An Elixir node: meets the daemon, either way, and does there what any node can do.
+# An Elixir node. It dials the daemon or waits for it, and then uses all services that any node can
+# use.
 #
 #     elixir --sname NAME --cookie COOKIE peer.exs dial|wait NODE-OF-THE-DAEMON
 #
-# Says each thing that it has seen on a line of its own, and ends with 0 if it has seen all: a match that fails ends it with 1.
+# Prints one line for each result, and exits with 0 if all are as expected. A failing match exits with 1.
 
 defmodule Peer do
   @patience 20_000

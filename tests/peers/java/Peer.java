@@ -1,12 +1,13 @@
 import com.ericsson.otp.erlang.*;
 
 /**
- * A Java node on jinterface: meets the daemon, either way, and does there what such a node can do.
+ * A Java node that uses jinterface. It dials the daemon or waits for it, and then uses all services
+ * that such a node can use.
  *
  * <pre>java -cp OtpErlang.jar Peer.java dial|wait SHORT-NAME HOST COOKIE NODE-OF-THE-DAEMON</pre>
  *
- * Says each thing that it has seen on a line of its own, and ends with 0 if it has seen all. jinterface links; it knows no
- * monitors.
+ * Prints one line for each result, and exits with 0 if all are as expected. jinterface supports links,
+ * but not monitors.
  */
 public final class Peer {
     private static final long PATIENCE = 20_000;
@@ -41,7 +42,7 @@ public final class Peer {
             }
             check(accepted[0], "the daemon connects");
         }
-        // Whoever is pinged is connected to, if that is not done yet.
+        // A ping connects to the node if it is not connected yet.
         Peer peer = new Peer(node, us);
         peer.ping();
         System.out.println("connected");
@@ -69,7 +70,7 @@ public final class Peer {
         return new OtpErlangTuple(elements);
     }
 
-    /** {@code net_adm:ping/1} */
+    /** Does the same as {@code net_adm:ping/1}. */
     private void ping() {
         check(node.ping(us, PATIENCE), "pong");
         System.out.println("pong");
@@ -83,7 +84,7 @@ public final class Peer {
         return ((OtpErlangTuple) answer).elementAt(1);
     }
 
-    /** The names in {@code {ok, [#{name := Name}]}}. */
+    /** Prints the names in {@code {ok, [#{name := Name}]}}. */
     private void plugins() throws Exception {
         OtpErlangTuple answer = (OtpErlangTuple) call("$gen_call", "hecate_plugins", atom("list"));
         check(answer.elementAt(0).equals(atom("ok")), "{ok, List}: " + answer);
@@ -93,7 +94,7 @@ public final class Peer {
         }
     }
 
-    /** {@code rpc:call/4}, through {@code rex}, over a connection of another node. */
+    /** Calls a function with {@code rpc:call/4}, over the connection of another node. */
     private void rpc(OtpSelf self) throws Exception {
         OtpConnection connection = self.connect(new OtpPeer(us));
         connection.sendRPC("shared_paths", "base_dir", new OtpErlangObject[] {});
@@ -105,40 +106,43 @@ public final class Peer {
         return (OtpErlangPid) ((OtpErlangTuple) call("system", name, atom("get_status"))).elementAt(1);
     }
 
-    /** A process that we are linked to ends: its exit signal comes, with the reason; not if we have unlinked. */
+    /** Ends linked processes, and checks their exit signals. An unlinked process sends none. */
     private void links() throws Exception {
         OtpErlangObject terminate = tuple(atom("terminate"), atom("enough"));
         OtpErlangPid pid = whereis("hecate_plugins");
         mbox.exit(pid, "crash");
         mbox.link(pid);
-        check(call("system", "hecate_plugins", terminate).equals(atom("ok")), "it ends");
+        check(call("system", "hecate_plugins", terminate).equals(atom("ok")), "the process ends");
         try {
-            check(false, "an exit signal and no " + mbox.receive(PATIENCE));
+            check(false, "an exit signal, not " + mbox.receive(PATIENCE));
         } catch (OtpErlangExit exit) {
-            check(exit.pid().equals(pid), "an exit signal of it");
+            check(exit.pid().equals(pid), "its exit signal");
             System.out.println("exit " + exit.reason());
         }
         OtpErlangPid again = whereis("hecate_plugins");
-        check(!again.equals(pid), "another life");
+        check(!again.equals(pid), "another process");
         mbox.link(again);
         mbox.unlink(again);
-        check(call("system", "hecate_plugins", terminate).equals(atom("ok")), "it ends again");
-        check(!whereis("hecate_plugins").equals(again), "yet another life, and nothing of the last");
+        check(call("system", "hecate_plugins", terminate).equals(atom("ok")), "the process ends again");
+        check(!whereis("hecate_plugins").equals(again), "another process, and no signal from the last one");
         mbox.link(pid);
         try {
-            check(false, "an exit signal and no " + mbox.receive(PATIENCE));
+            check(false, "an exit signal, not " + mbox.receive(PATIENCE));
         } catch (OtpErlangExit exit) {
             System.out.println("exit " + exit.reason());
         }
     }
 
-    /** As a scope of pg, which the daemon would monitor if jinterface didn't give up a connection over a monitor. */
+    /**
+     * Acts as a scope of pg. The daemon does not monitor it, because jinterface closes a connection
+     * that carries a monitor.
+     */
     private void groups() throws Exception {
         mbox.send("pg", us, tuple(atom("discover"), mbox.self()));
         OtpErlangTuple sync = (OtpErlangTuple) mbox.receive(PATIENCE);
-        check(sync.elementAt(0).equals(atom("$gen_cast")), "what is in the groups: " + sync);
+        check(sync.elementAt(0).equals(atom("$gen_cast")), "the members of the groups: " + sync);
         OtpErlangTuple discover = (OtpErlangTuple) mbox.receive(PATIENCE);
-        check(discover.elementAt(0).equals(atom("discover")), "and it looks for us: " + discover);
+        check(discover.elementAt(0).equals(atom("discover")), "a discover message: " + discover);
         System.out.println("groups " + ((OtpErlangList) ((OtpErlangTuple) sync.elementAt(1)).elementAt(2)).arity());
     }
 }
