@@ -268,11 +268,11 @@ pub const HTTP_LIMITED_TIME: Duration = Duration::from_secs(1);
 pub const HTTP_CLOSING: usize = 64;
 
 /// Most connections at a time of users who are refused; for one more, the oldest is closed.
-/// Crossed by `api::server::tests::strangers_are_refused_and_few`.
+/// Crossed by `api::server::tests::connections_of_other_users_are_refused_and_bounded`.
 pub const HTTP_STRANGERS: usize = 16;
 
 /// How long a client may take nothing of an answer. Crossed by
-/// `api::stall::tests::who_takes_nothing_is_given_up`.
+/// `api::stall::tests::a_write_to_a_client_that_stops_reading_fails`.
 pub const HTTP_STALL: Duration = Duration::from_secs(15);
 
 /// How long the rest of a refused body is taken, so that its sender sees the answer. Crossed by
@@ -291,7 +291,7 @@ pub const HTTP_STREAMS: usize = 128;
 pub const HTTP_SNAPSHOTS: usize = 4;
 
 /// Changes of the cluster that are kept encoded for streams that know different views. Crossed by
-/// `api::changes::tests::the_changes_for_streams_that_know_different_views_are_few`.
+/// `api::changes::tests::the_kept_changes_are_bounded`.
 pub const HTTP_CHANGES: usize = 4;
 
 /// Most event streams of one process. Crossed by `tests/api_events.rs`,
@@ -313,11 +313,11 @@ pub const HTTP_DRAIN: Duration = Duration::from_millis(300);
 pub const HTTP_ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
 /// Longest version of a plugin in characters. Crossed by
-/// `api::registration::tests::a_wrong_field_is_told_by_its_code`.
+/// `api::registration::tests::each_invalid_field_has_its_code`.
 pub const PLUGIN_VERSION: usize = 128;
 
 /// Longest description of a plugin in characters. Crossed by
-/// `api::registration::tests::a_wrong_field_is_told_by_its_code`.
+/// `api::registration::tests::each_invalid_field_has_its_code`.
 pub const PLUGIN_DESCRIPTION: usize = 4096;
 
 // ---- Daemon ---------------------------------------------------------------------------------

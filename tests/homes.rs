@@ -220,7 +220,7 @@ fn a_socket_of_another_process_is_not_taken_over() {
     std::fs::create_dir_all(host.socket().parent().unwrap()).unwrap();
     let foreign = UnixListener::bind(host.socket()).unwrap();
     let inode = std::fs::metadata(host.socket()).unwrap().ino();
-    refused(&host, &[], 1, &["ERROR", "another process answers at", text(&host.socket())]);
+    refused(&host, &[], 1, &["ERROR", "another process listens on", text(&host.socket())]);
     assert_eq!(std::fs::metadata(host.socket()).unwrap().ino(), inode);
     assert_eq!(entries(&host.run_file("")), 0, "no run files are left, which would look like a crash");
     // It serves on.

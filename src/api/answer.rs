@@ -1,4 +1,4 @@
-//! The type of every response, and responses of JSON.
+//! The type of all responses, and the JSON responses.
 
 use bytes::Bytes;
 use http_body_util::Either;

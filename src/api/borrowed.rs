@@ -1,5 +1,5 @@
-//! A connection that HTTP reads and writes by reference, so that its owner can detect when the
-//! client closes it.
+//! A connection that hyper reads and writes through a reference, so that its owner can detect when
+//! the client closes it.
 //!
 //! Hyper does not detect that while it sends a response, because clients may close only their
 //! sending half after a request.
@@ -12,11 +12,10 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::UnixStream;
 
-/// A connection that is read and written through a reference.
 pub(super) struct Borrowed<'a>(pub &'a UnixStream);
 
 impl Borrowed<'_> {
-    /// Writes once the connection is writable.
+    /// Calls `write` whenever the connection is writable, until it does not return `WouldBlock`.
     fn write(&self, context: &mut Context<'_>, write: impl Fn() -> io::Result<usize>) -> Poll<io::Result<usize>> {
         loop {
             ready!(self.0.poll_write_ready(context))?;
@@ -113,7 +112,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_client_that_closes_is_noticed_and_one_that_has_sent_all_is_kept() {
+    async fn only_a_client_that_closes_both_directions_counts_as_gone() {
         let (ours, mut theirs) = UnixStream::pair().expect("a pair");
         theirs.write_all(b"unread").await.expect("written");
         let soon = Duration::from_millis(1);

@@ -1,52 +1,51 @@
-//! The bounds of the server.
+//! The limits of the server.
 
 use std::time::Duration;
 
 use super::places::Capacity;
 use crate::limits;
 
-/// The bounds of the server. The default is what `limits.rs` says; tests cross smaller ones.
+/// The limits of the server. The defaults are those of `limits.rs`; tests use smaller ones.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// Connections at a time that are served: for one more, the one that has been idle longest is
+    /// Connections served at a time. For one more, the connection that has been idle longest is
     /// closed.
     pub connections: usize,
     /// Connections of one process.
     pub share: usize,
-    /// Connections of all processes of one user that the kernel does not show.
+    /// Connections of all processes of one user that are in pid namespaces we cannot see.
     pub user_share: usize,
-    /// Connections beyond these, which may call only the probes; for one more, the oldest is
-    /// closed.
+    /// Further connections, which may call only the probes. For one more, the oldest is closed.
     pub limited: usize,
-    /// Bytes of a request's head on a limited connection.
+    /// Bytes of a request head on a limited connection.
     pub limited_head: usize,
-    /// Time for such a head.
+    /// Time for a request head on a limited connection.
     pub limited_time: Duration,
-    /// Connections at a time of users who are refused; for one more, the oldest is closed.
+    /// Connections of users who may not call. For one more, the oldest is closed.
     pub strangers: usize,
-    /// Bytes of a request's head.
+    /// Bytes of a request head.
     pub head: usize,
-    /// Time for a request's head, and between two requests.
+    /// Time for a request head, and idle time between two requests.
     pub head_time: Duration,
-    /// Bytes of a request's body.
+    /// Bytes of a request body.
     pub body: usize,
-    /// Time for a request's body.
+    /// Time for a request body.
     pub body_time: Duration,
-    /// How long a client may take nothing of an answer.
+    /// How long a client may pause while it reads a response.
     pub stall: Duration,
-    /// How long the rest of a refused body is taken.
+    /// How long the rest of a refused body is read and discarded.
     pub linger: Duration,
-    /// How long a call waits for the daemon to be up.
+    /// How long a call waits while the daemon starts.
     pub ready: Duration,
-    /// Streams of events at a time; more are refused.
+    /// Event streams at a time. More are refused.
     pub streams: usize,
-    /// Streams of one process, or of one user whose processes the kernel does not show.
+    /// Event streams of one process, or of one user whose processes we cannot see.
     pub stream_share: usize,
-    /// How often a stream shows that it is alive.
+    /// Time between two heartbeats of an event stream.
     pub heartbeat: Duration,
-    /// Time for a whole call.
+    /// Time for a call, except for reading the head and writing the response.
     pub call: Duration,
-    /// How long requests may take to end once we stop.
+    /// How long requests may continue after the daemon has begun to stop.
     pub drain: Duration,
 }
 
@@ -89,14 +88,14 @@ impl Limits {
         }
     }
 
-    /// Returns the limits for users who may not call, until they have been refused.
+    /// Returns the limits for users who may not call. Their connections close after the refusal.
     pub(super) fn strangers(&self) -> Capacity {
         let (places, share) = (self.strangers, self.strangers.div_ceil(2));
         Capacity { places, share, user_share: share, limited: 1, streams: 0, stream_share: 0 }
     }
 
-    /// Returns the most connections that may be open, which leaves descriptors for the rest of the
-    /// daemon. Closing ones count too.
+    /// Returns how many connections may be open, including those that are closing. This leaves file
+    /// descriptors for the rest of the daemon.
     pub(super) fn open(&self) -> usize {
         self.connections + self.streams + self.limited + self.strangers + limits::HTTP_CLOSING
     }

@@ -13,7 +13,7 @@ use crate::cluster::view::{ClusterView, NodeStates, PeerState, PeerView};
 use crate::limits;
 use crate::wire;
 
-/// The connected nodes, each with the time since when it is connected.
+/// The connected nodes, with the times at which they connected.
 pub(super) type Nodes = BTreeMap<NodeName, SystemTime>;
 
 /// The state of the cluster that a stream has reported to its client. Cheap to clone.
@@ -38,42 +38,43 @@ pub(super) struct Changes(Arc<Mutex<Latest>>);
 struct Latest {
     view: Arc<ClusterView>,
     /// The reported state of a stream that has sent all events up to the view.
-    told: Reported,
+    reported: Reported,
     /// The events for streams that have reported another state.
     events: VecDeque<(Reported, Arc<[Bytes]>)>,
 }
 
 impl Changes {
     /// Returns the reported state of a stream that begins with this view.
-    pub(super) fn told(&self, view: &Arc<ClusterView>) -> Reported {
-        self.with(view, |latest| latest.told.clone())
+    pub(super) fn reported(&self, view: &Arc<ClusterView>) -> Reported {
+        self.with(view, |latest| latest.reported.clone())
     }
 
     /// Returns the events that a stream must send for this view, and its reported state after them.
-    pub(super) fn since(&self, told: &Reported, view: &Arc<ClusterView>) -> (Arc<[Bytes]>, Reported) {
+    pub(super) fn since(&self, reported: &Reported, view: &Arc<ClusterView>) -> (Arc<[Bytes]>, Reported) {
         self.with(view, |latest| {
-            let known = latest.events.iter().find(|(before, _)| before.is(told));
+            let known = latest.events.iter().find(|(before, _)| before.is(reported));
             let events = match known {
                 Some((_, events)) => Arc::clone(events),
                 None => {
-                    let events: Arc<[Bytes]> = events(told, &latest.told, view).into();
+                    let events: Arc<[Bytes]> = events(reported, &latest.reported, view).into();
                     latest.events.truncate(limits::HTTP_CHANGES - 1);
-                    latest.events.push_front((told.clone(), Arc::clone(&events)));
+                    latest.events.push_front((reported.clone(), Arc::clone(&events)));
                     events
                 }
             };
-            (events, latest.told.clone())
+            (events, latest.reported.clone())
         })
     }
 
-    /// Calls `get` with the changes up to this view. Concurrent callers wait for one encoding.
+    /// Calls `get` with the changes up to this view, one caller at a time, so that each change is
+    /// encoded once.
     fn with<R>(&self, view: &Arc<ClusterView>, get: impl FnOnce(&mut Latest) -> R) -> R {
-        // After a panic, a change is at worst encoded again.
+        // After a panic, at worst a change is encoded twice.
         let mut latest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if !Arc::ptr_eq(&latest.view, view) {
             *latest = Latest {
                 view: Arc::clone(view),
-                told: Reported { nodes: nodes(view).into(), plugin_nodes: view.plugin_nodes.clone() },
+                reported: Reported { nodes: nodes(view).into(), plugin_nodes: view.plugin_nodes.clone() },
                 events: VecDeque::new(),
             };
         }
@@ -86,8 +87,8 @@ fn nodes(view: &ClusterView) -> Nodes {
     connected.map(|peer| (peer.name.clone(), peer.since)).collect()
 }
 
-/// Returns the events that lead from one state to that of the view. A node that has reconnected in
-/// between goes down and up.
+/// Returns the events that lead from one state to that of the view. A node that has reconnected
+/// since then goes down and up.
 fn events(before: &Reported, now: &Reported, view: &ClusterView) -> Vec<Bytes> {
     let differ = |node: &&NodeName| before.nodes.get(*node) != now.nodes.get(*node);
     let gone = before.nodes.keys().filter(differ).map(|node| ("node_down_v1", node));
@@ -141,33 +142,33 @@ mod tests {
     fn all_streams_share_the_events_of_a_change() {
         let changes = Changes::default();
         let before = view(&["a@h", "b@h"], NodeState::Unknown);
-        let mut streams = vec![changes.told(&before); 100];
+        let mut streams = vec![changes.reported(&before); 100];
         let mut now = view(&["b@h", "c@h"], NodeState::Unknown);
         let states = &mut Arc::get_mut(&mut now).unwrap().plugin_nodes;
         *states = before.plugin_nodes.clone();
         states.set("oned@h".parse().unwrap(), Some(PluginNode { state: NodeState::Connected, plugins: [].into() }));
         let mut encoded: Vec<Arc<[Bytes]>> = Vec::new();
-        for told in &mut streams {
-            let (events, next) = changes.since(told, &now);
+        for reported in &mut streams {
+            let (events, next) = changes.since(reported, &now);
             assert_eq!(names(&events), ["node_down_v1 a@h", "node_up_v1 c@h", "node_state_changed_v1 oned@h"]);
             if !encoded.iter().any(|known| Arc::ptr_eq(known, &events)) {
                 encoded.push(events);
             }
-            *told = next;
-            assert!(changes.since(told, &now).0.is_empty());
+            *reported = next;
+            assert!(changes.since(reported, &now).0.is_empty());
         }
         assert_eq!(encoded.len(), 1);
-        assert!(streams.iter().all(|told| told.is(&changes.told(&now))), "they share what comes next, too");
+        assert!(streams.iter().all(|reported| reported.is(&changes.reported(&now))), "they share the next change, too");
     }
 
     #[test]
-    fn the_changes_for_streams_that_know_different_views_are_few() {
+    fn the_kept_changes_are_bounded() {
         let changes = Changes::default();
         let views: Vec<_> = (0..=limits::HTTP_CHANGES).map(|_| view(&["a@h"], NodeState::Unknown)).collect();
-        let streams: Vec<Reported> = views.iter().map(|view| changes.told(view)).collect();
+        let streams: Vec<Reported> = views.iter().map(|view| changes.reported(view)).collect();
         let now = view(&[], NodeState::Unknown);
-        for told in &streams {
-            assert_eq!(names(&changes.since(told, &now).0), ["node_down_v1 a@h"]);
+        for reported in &streams {
+            assert_eq!(names(&changes.since(reported, &now).0), ["node_down_v1 a@h"]);
         }
         assert_eq!(changes.0.lock().unwrap().events.len(), limits::HTTP_CHANGES);
     }

@@ -26,16 +26,16 @@ use crate::log::limit;
 use crate::metrics;
 use crate::registry::Registrant;
 
-/// The process at the other end, as the kernel reports it.
+/// The client process, as the kernel reports it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Caller {
     pub registrant: Registrant,
-    /// Whether this user may call at all.
+    /// Whether this user may call the API.
     pub allowed: bool,
 }
 
 impl Caller {
-    /// Returns the caller at the other end of a connection.
+    /// Returns the caller of a connection.
     pub(super) fn of(stream: &UnixStream, own_uid: u32, allowed_uids: &[u32]) -> std::io::Result<Self> {
         let credentials = stream.peer_cred()?;
         Ok(Self {
@@ -49,7 +49,7 @@ impl Caller {
         })
     }
 
-    /// Returns the owner whose share the connection counts towards.
+    /// Returns the owner to whose share the connection counts.
     pub(super) fn owner(&self) -> Owner {
         self.registrant.pid.map_or(Owner::User(self.registrant.uid), Owner::Process)
     }
@@ -60,7 +60,7 @@ fn may_call(uid: u32, own: u32, allowed: &[u32]) -> bool {
     uid == own || uid == 0 || allowed.contains(&uid)
 }
 
-/// The connections of one kind of users. Cheap to clone.
+/// The connections of all users who may call, or of all others. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(super) struct Connections(Arc<Mutex<Places<CancellationToken>>>);
 
@@ -77,13 +77,13 @@ impl Connections {
         Place { connections: self.clone(), id, limited, streaming: Notify::new(), closed }
     }
 
-    /// Closes the oldest limited connection, else the one that has been idle longest. Returns
-    /// whether there was one.
-    pub(super) fn spare(&self) -> bool {
-        let spared = self.lock().spare();
-        let is_one = spared.is_some();
-        evict(spared);
-        is_one
+    /// Closes the oldest limited connection; if there is none, the one that has been idle longest.
+    /// Returns whether a connection was closed.
+    pub(super) fn close_one(&self) -> bool {
+        let closed = self.lock().take_one();
+        let is_closed = closed.is_some();
+        evict(closed);
+        is_closed
     }
 
     fn lock(&self) -> MutexGuard<'_, Places<CancellationToken>> {
@@ -96,7 +96,7 @@ fn evict(evicted: Option<CancellationToken>) {
     if let Some(evicted) = evicted {
         evicted.cancel();
         metrics::count_eviction();
-        limited!(limit::EVICTIONS, warn, "closed an idle API connection, to make room for another");
+        limited!(limit::EVICTIONS, warn, "closed an idle API connection, because too many are open");
     }
 }
 
@@ -107,15 +107,15 @@ pub(super) struct Place {
     id: u64,
     /// Whether it was limited at first.
     pub limited: bool,
-    /// Notified when the connection becomes a stream of events.
+    /// Notified when the connection becomes an event stream.
     streaming: Notify,
-    /// Set when the connection is to close, and when it has.
+    /// Cancelled when the connection must close or has closed.
     closed: CancellationToken,
 }
 
 impl Place {
-    /// Notes that a request, or the rest of it, has arrived. Returns whether it may call every
-    /// endpoint. If not, the connection is limited or was evicted, and it may call only the probes.
+    /// Records that a request head or body has arrived. Returns whether the request may call every
+    /// endpoint. If not, the connection is limited or was evicted, and may call only the probes.
     pub(super) fn works(&self) -> bool {
         let turn = self.connections.lock().works(self.id);
         match turn {
@@ -127,19 +127,22 @@ impl Place {
         }
     }
 
-    /// The daemon waits for the client.
+    /// Records that the daemon waits for the client.
     pub(super) fn waits(&self) {
         self.connections.lock().waits(self.id);
     }
 
-    /// The answer is a stream of events.
+    /// Records that the response is an event stream.
+    ///
+    /// # Errors
+    /// See [`NoStream`].
     pub(super) fn streams(&self) -> Result<(), NoStream> {
         self.connections.lock().streams(self.id)?;
         self.streaming.notify_one();
         Ok(())
     }
 
-    /// Set once the connection is to close.
+    /// Returns the token that is cancelled when the connection must close.
     pub(super) fn closed(&self) -> &CancellationToken {
         &self.closed
     }
@@ -152,7 +155,8 @@ impl Drop for Place {
     }
 }
 
-/// Responds to the requests of a connection with `respond`, until one side closes, or another connection needs the place.
+/// Responds to the requests of a connection with `respond`, until one side closes it or it is
+/// evicted.
 pub(super) async fn converse<Responding: Future<Output = HttpResponse>>(
     limits: Limits,
     stop: CancellationToken,
@@ -174,11 +178,12 @@ pub(super) async fn converse<Responding: Future<Output = HttpResponse>>(
         .header_read_timeout(head_time)
         .max_buf_size(head)
         .keep_alive(!is_limited)
-        // Shell clients close their half after the request.
+        // Clients in shell scripts close their sending half after the request.
         .half_close(true);
     let io = TokioIo::new(Stall::new(Borrowed(&stream), stall));
     let mut connection = std::pin::pin!(http.serve_connection(io, service));
-    // Other requests are completed: a client may leave because it does not need the response.
+    // Only an event stream ends when the client leaves. A client may send another request and leave
+    // without waiting for the response.
     let left = async {
         place.streaming.notified().await;
         closed_by_client(&stream).await;
@@ -198,7 +203,7 @@ pub(super) async fn converse<Responding: Future<Output = HttpResponse>>(
         }
     };
     if let Err(error) = ended {
-        tracing::debug!(%error, "a connection ended early");
+        tracing::debug!(%error, "an API connection ended early");
     }
 }
 
@@ -207,12 +212,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_may_call() {
+    fn own_user_root_and_allowed_users_may_call() {
         assert!(may_call(1000, 1000, &[]), "our own user");
         assert!(may_call(0, 1000, &[]), "root");
-        assert!(may_call(1001, 1000, &[1001]), "who was named");
+        assert!(may_call(1001, 1000, &[1001]), "an allowed user");
         assert!(!may_call(1001, 1000, &[1002]));
-        assert!(!may_call(1001, 0, &[]), "being root ourselves opens nothing");
+        assert!(!may_call(1001, 0, &[]), "a daemon of root admits no other users");
     }
 
     #[test]

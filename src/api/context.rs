@@ -14,15 +14,15 @@ use crate::registry::Handle;
 /// The handles and views that calls use. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Context {
-    /// The way to the registry.
+    /// The registry.
     pub registry: Handle,
-    /// Where plugins have their namespaces.
+    /// The directory that contains the namespaces of plugins.
     pub home: Home,
-    /// How the daemon as a whole is doing.
+    /// The state of the daemon.
     pub status: watch::Receiver<DaemonStatus>,
     /// The cluster as our node sees it.
     pub cluster: watch::Receiver<Arc<ClusterView>>,
-    /// What tells why a node is, or isn't, connected.
+    /// Diagnoses why a node is connected or not.
     pub diagnostician: Diagnostician,
     /// Users who may call, besides our own and root.
     pub allowed_uids: Vec<u32>,
@@ -31,13 +31,13 @@ pub struct Context {
 }
 
 impl Context {
-    /// Returns the cluster as it is now. A borrow that is held while another one is taken can wait for ever for the task
-    /// that publishes the next view: nothing else borrows it here.
+    /// Returns the latest view of the cluster. Other code must not borrow the view: two borrows held
+    /// at once can deadlock with the task that publishes the next view.
     pub(super) fn cluster(&self) -> Arc<ClusterView> {
         Arc::clone(&self.cluster.borrow())
     }
 
-    /// Returns whether the nodes of plugins are connected.
+    /// Returns the states of the plugins' nodes.
     pub(super) fn plugin_nodes(&self) -> NodeStates {
         self.cluster().plugin_nodes.clone()
     }

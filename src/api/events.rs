@@ -1,9 +1,11 @@
-//! `GET /api/events`: server-sent events (the WHATWG's HTML standard, section 9.2), as the contract and hecate-web's reader
-//! have them: one event a chunk of the body, one `data:` line of JSON an event, a comment as a heartbeat.
+//! `GET /api/events`: events of plugins and nodes, as server-sent events (WHATWG HTML standard,
+//! section 9.2).
 //!
-//! What is stored carries the registry's revision as `id:`; a client that comes back with `Last-Event-ID` gets what it
-//! missed. Nodes' coming and going isn't stored and has no id. Nothing gathers for a slow reader: it is read on for as its
-//! connection takes what is written, and a connection that takes nothing for a while is closed (see `stall`).
+//! As hecate-web's reader expects, each event is one chunk of the body and has one `data:` line of
+//! JSON, and the heartbeat is a comment. A stored event has the registry's revision as its `id:`, so
+//! a client that reconnects with `Last-Event-ID` receives the events that it missed. Events of nodes
+//! are not stored and have no id. Nothing is queued for a slow client: a stream reads the next event
+//! when the previous one is written. `stall` closes a connection whose client stops reading.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,7 +32,7 @@ use crate::plugin::Event;
 use crate::registry::{Follower, Next, View};
 use crate::wire;
 
-/// What all streams share.
+/// The state that all streams share.
 #[derive(Debug, Clone)]
 pub(super) struct Streams {
     listing: Listing,
@@ -42,12 +44,12 @@ pub(super) struct Streams {
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 impl Streams {
-    /// Streams that end with `stop`.
+    /// Creates the shared state. The streams end when `stop` is cancelled.
     pub(super) fn new(listing: Listing, heartbeat: Duration, stop: CancellationToken) -> Self {
         Self { listing, changes: Changes::default(), heartbeat, stop }
     }
 
-    /// Begins a stream, which ends with its connection.
+    /// Starts a stream. It ends with its connection.
     pub(super) fn open(&self, context: &Context, place: &Place, headers: &HeaderMap) -> Result<HttpResponse, Problem> {
         sse::admit(place)?;
         let known = headers.get(LAST_EVENT_ID).and_then(|id| id.to_str().ok()?.trim().parse().ok());
@@ -57,8 +59,8 @@ impl Streams {
             sender,
             context: context.clone(),
             listing: self.listing.clone(),
-            shown: None,
-            told: self.changes.told(&cluster),
+            sent_snapshot: None,
+            reported: self.changes.reported(&cluster),
             changes: self.changes.clone(),
             _counted: metrics::Subscriber::count(),
         };
@@ -70,7 +72,6 @@ impl Streams {
     pub(super) fn spawn<T: Send>(&self, place: &Place, stream: impl Future<Output = T> + Send + 'static) {
         let (stop, closed) = (self.stop.clone(), place.closed().clone());
         tokio::spawn(async move {
-            // Why it ends is of no interest: the client is gone, or we are.
             tokio::select! {
                 _ = stream => {}
                 () = closed.cancelled() => {}
@@ -79,12 +80,12 @@ impl Streams {
         });
     }
 
-    /// How often a stream shows that it is alive.
+    /// Returns the time between two heartbeats.
     pub(super) fn heartbeat(&self) -> Duration {
         self.heartbeat
     }
 
-    /// The head of a stream alone, for `HEAD`.
+    /// Returns the response to `HEAD`.
     pub(super) fn head() -> HttpResponse {
         sse::response(Either::Left(Whole::default()))
     }
@@ -95,15 +96,15 @@ struct Stream {
     sender: Sender<Bytes>,
     context: Context,
     listing: Listing,
-    /// The revision of the last snapshot.
-    shown: Option<u64>,
+    /// The revision of the last snapshot that was sent.
+    sent_snapshot: Option<u64>,
     changes: Changes,
     /// The state of the cluster that was last reported to the client.
-    told: Reported,
+    reported: Reported,
     _counted: metrics::Subscriber,
 }
 
-/// The stream has ended.
+/// Means that a stream has ended.
 struct Ended;
 
 impl Stream {
@@ -126,7 +127,7 @@ impl Stream {
         }
     }
 
-    /// A client that tells what it knows gets what came since; any other first gets the whole.
+    /// Continues after the revision that the client knows. Without one, sends a snapshot first.
     async fn begin(&mut self, known: Option<u64>) -> Result<Follower, Ended> {
         if let Some(revision) = known {
             return Ok(Follower::new(self.context.registry.clone(), revision));
@@ -139,12 +140,13 @@ impl Stream {
     async fn snapshot(&mut self, view: &Arc<View>) -> Result<Follower, Ended> {
         let Snapshot { bytes, revision, nodes } =
             self.listing.snapshot(view, &self.context.plugin_nodes(), &self.context.home);
-        if self.shown == Some(revision) {
-            // Too old to continue from: the client reconnects when slower streams have read on.
+        if self.sent_snapshot == Some(revision) {
+            // Slower streams still read this snapshot, and it is too old to continue from. The client
+            // reconnects later.
             return Err(Ended);
         }
-        self.shown = Some(revision);
-        self.told.plugin_nodes = nodes;
+        self.sent_snapshot = Some(revision);
+        self.reported.plugin_nodes = nodes;
         self.send(bytes).await?;
         Ok(Follower::new(self.context.registry.clone(), revision))
     }
@@ -157,8 +159,8 @@ impl Stream {
 
     async fn cluster(&mut self, cluster: &mut watch::Receiver<Arc<ClusterView>>) -> Result<(), Ended> {
         let view = cluster.borrow_and_update().clone();
-        let (events, told) = self.changes.since(&self.told, &view);
-        self.told = told;
+        let (events, reported) = self.changes.since(&self.reported, &view);
+        self.reported = reported;
         for event in events.iter() {
             self.send(event.clone()).await?;
         }

@@ -1,5 +1,5 @@
-//! What each call does: ask the registry or look at what the daemon publishes, and word the answer. No call changes
-//! anything but through the registry's handle.
+//! Handles each call: reads the published views or sends a command to the registry, and builds the
+//! response. Only the registry changes state.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -31,7 +31,7 @@ use crate::plugin::PluginName;
 use crate::registry::{Refusal, View};
 use crate::wire;
 
-/// When to ask again, where it is the daemon that is not ready.
+/// When to retry if the daemon is not ready.
 const SOON: Duration = Duration::from_secs(1);
 
 /// The state that all calls share.
@@ -42,7 +42,7 @@ pub(super) struct Calls {
     pub streams: Streams,
 }
 
-/// Does what a request asks.
+/// Handles a request.
 pub(super) async fn call(
     Calls { context, limits, listing, streams }: &Calls,
     place: &Place,
@@ -53,7 +53,7 @@ pub(super) async fn call(
 ) -> Result<HttpResponse, Problem> {
     if !caller.allowed {
         let detail = format!(
-            "uid {} may not call this daemon: it serves its own user, root, and those in HECATE_ALLOWED_UIDS",
+            "uid {} may not call this daemon, which serves only its own user, root and the users in HECATE_ALLOWED_UIDS",
             caller.registrant.uid
         );
         return Err(Problem::new(StatusCode::FORBIDDEN, "forbidden", detail));
@@ -61,7 +61,7 @@ pub(super) async fn call(
     expect_host(head)?;
     let route = route?;
     if !route.answers_while_starting() {
-        up(context, limits.ready).await?;
+        started(context, limits.ready).await?;
     }
     match route {
         Route::Register => {
@@ -79,16 +79,16 @@ pub(super) async fn call(
         Route::Cluster => Ok(cluster(context)),
         Route::ClusterPlugins => Ok(cluster_plugins(context)),
         Route::Trace(node) => {
-            let node = known_node(&node)?;
+            let node = node_name(&node)?;
             if head.method == Method::HEAD { Ok(Streams::head()) } else { trace::open(streams, place, node) }
         }
-        // Many times as large as any other, and every call would be.
+        // Boxed, because this future is much larger than the others and would enlarge all calls.
         Route::Diagnosis(node) => Box::pin(diagnosis(context, &node)).await,
         Route::Health => Ok(health(context, listing)),
         Route::Live => Ok(json(StatusCode::OK, &wire::Probe { status: "ok" })),
         Route::Ready => ready(context),
         Route::OpenApi => Ok(written(StatusCode::OK, Bytes::from_static(wire::OPENAPI.as_bytes()))),
-        Route::Metrics => measured(context),
+        Route::Metrics => metrics_page(context),
     }
 }
 
@@ -111,7 +111,7 @@ async fn register(context: &Context, caller: Caller, body: &[u8]) -> Result<Http
     let plugin = context.registry.register(registration, Some(caller.registrant)).await.map_err(refused)?;
     let name = &plugin.name;
     let mut answer = json(StatusCode::CREATED, &wire::Registered::new(name, &context.home.namespace(name)));
-    // A name is of letters, digits and hyphens, so that this always is a header value.
+    // A name consists of letters, digits and hyphens, so this is always a valid header value.
     if let Ok(location) = HeaderValue::try_from(format!("/api/plugins/{name}")) {
         answer.headers_mut().insert(LOCATION, location);
     }
@@ -120,7 +120,7 @@ async fn register(context: &Context, caller: Caller, body: &[u8]) -> Result<Http
 
 fn plugins(context: &Context, listing: &Listing, headers: &HeaderMap) -> HttpResponse {
     let List { body, tag } = listing.of(&context.registry.view(), &context.plugin_nodes(), &context.home);
-    let mut answer = if knows(headers, &tag) {
+    let mut answer = if matches_tag(headers, &tag) {
         let mut unchanged = Response::new(Either::Left(Whole::default()));
         *unchanged.status_mut() = StatusCode::NOT_MODIFIED;
         unchanged
@@ -131,15 +131,16 @@ fn plugins(context: &Context, listing: &Listing, headers: &HeaderMap) -> HttpRes
     answer
 }
 
-/// Whether `If-None-Match` names this validator, in the weak comparison (RFC 9110, section 13.1.2).
-fn knows(headers: &HeaderMap, tag: &HeaderValue) -> bool {
+/// Returns whether `If-None-Match` contains this entity tag, by weak comparison (RFC 9110, section
+/// 13.1.2).
+fn matches_tag(headers: &HeaderMap, tag: &HeaderValue) -> bool {
     let values = headers.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
     let mut tags = values.flat_map(|value| value.split(',')).map(str::trim);
-    tags.any(|known| known == "*" || known.strip_prefix("W/").unwrap_or(known).as_bytes() == tag)
+    tags.any(|tag_given| tag_given == "*" || tag_given.strip_prefix("W/").unwrap_or(tag_given).as_bytes() == tag)
 }
 
 async fn plugin(context: &Context, name: &str) -> Result<HttpResponse, Problem> {
-    let name = known_form(name)?;
+    let name = plugin_name(name)?;
     let view = context.registry.view();
     let Some(plugin) = view.plugins.get(&name) else {
         return Err(refused(Refusal::NotFound { name }));
@@ -151,25 +152,25 @@ async fn plugin(context: &Context, name: &str) -> Result<HttpResponse, Problem> 
 }
 
 async fn deregister(context: &Context, name: &str) -> Result<HttpResponse, Problem> {
-    let name = known_form(name)?;
+    let name = plugin_name(name)?;
     context.registry.deregister(name).await.map_err(refused)?;
     Ok(json(StatusCode::OK, &wire::Done { ok: true }))
 }
 
 async fn check_purge(context: &Context, name: &str) -> Result<HttpResponse, Problem> {
-    let name = known_form(name)?;
+    let name = plugin_name(name)?;
     context.registry.check_purge(name.clone()).await.map_err(refused)?;
     Ok(json(StatusCode::OK, &wire::Purgeable::new(&name, &context.home.namespace(&name))))
 }
 
 async fn purge(context: &Context, name: &str) -> Result<HttpResponse, Problem> {
-    let name = known_form(name)?;
+    let name = plugin_name(name)?;
     let removed = context.registry.purge(name.clone()).await.map_err(refused)?;
     Ok(json(StatusCode::OK, &wire::Purged::new(&name, &context.home.namespace(&name), removed)))
 }
 
-/// A name that no plugin can have is the name of none.
-fn known_form(name: &str) -> Result<PluginName, Problem> {
+/// Parses the name of a plugin in a path. No plugin can have an invalid name, so that is 404.
+fn plugin_name(name: &str) -> Result<PluginName, Problem> {
     PluginName::parse(name)
         .map_err(|error| Problem::new(StatusCode::NOT_FOUND, "not_found", format!("no such plugin: {error}")))
 }
@@ -185,7 +186,7 @@ fn refused(refusal: Refusal) -> Problem {
         Refusal::SocketPathTooLong(_) => StatusCode::UNPROCESSABLE_ENTITY,
         Refusal::Full => StatusCode::INSUFFICIENT_STORAGE,
         Refusal::Layout(_) | Refusal::PurgeIncomplete(..) => StatusCode::INTERNAL_SERVER_ERROR,
-        // A full disk may be emptied, and a stopping daemon comes back.
+        // A retry may succeed: a full disk may be emptied, and a stopping daemon may start again.
         Refusal::Store(_) | Refusal::Read(_) | Refusal::Stopping => {
             return Problem::unavailable(refusal.code(), refusal.to_string(), SOON);
         }
@@ -193,7 +194,7 @@ fn refused(refusal: Refusal) -> Problem {
     Problem::new(status, refusal.code(), refusal.to_string())
 }
 
-/// `application/json`, with whatever parameters. One that is missing is taken for it.
+/// Refuses a `Content-Type` other than `application/json`, ignoring parameters. It may be absent.
 fn expect_json(headers: &HeaderMap) -> Result<(), Problem> {
     let Some(given) = headers.get(CONTENT_TYPE) else {
         return Ok(());
@@ -203,7 +204,7 @@ fn expect_json(headers: &HeaderMap) -> Result<(), Problem> {
         return Ok(());
     }
     let detail = format!(
-        "the body must be JSON, and its Content-Type says {}: with curl, add -H 'Content-Type: application/json'",
+        "the body must be JSON, but its Content-Type is {}; with curl, add -H 'Content-Type: application/json'",
         String::from_utf8_lossy(given.as_bytes())
     );
     Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "not_json_type", detail))
@@ -211,8 +212,8 @@ fn expect_json(headers: &HeaderMap) -> Result<(), Problem> {
 
 // ---- The daemon -----------------------------------------------------------------------------
 
-/// Waits until the daemon is up and the registry knows which plugins live.
-async fn up(context: &Context, patience: Duration) -> Result<(), Problem> {
+/// Waits until the daemon has started and the registry knows which plugins are running.
+async fn started(context: &Context, patience: Duration) -> Result<(), Problem> {
     let (started, judged) = (|status: &DaemonStatus| status.phase != Phase::Starting, |view: &Arc<View>| view.ready);
     if started(&context.status.borrow()) && judged(&context.registry.view()) {
         return Ok(());
@@ -220,7 +221,8 @@ async fn up(context: &Context, patience: Duration) -> Result<(), Problem> {
     let mut status = context.status.clone();
     let mut view = context.registry.watch();
     let up = async {
-        // Whoever published these has gone if it fails: then we stop, and the registry will say so.
+        // These fail only when their publishers end because the daemon stops. The registry then
+        // refuses the call.
         let _ = status.wait_for(started).await;
         let _ = view.wait_for(judged).await;
     };
@@ -228,7 +230,7 @@ async fn up(context: &Context, patience: Duration) -> Result<(), Problem> {
 }
 
 fn starting() -> Problem {
-    let detail = "the daemon is starting and does not know yet which plugins live: ask again";
+    let detail = "the daemon is starting and does not know yet which plugins are running: retry";
     Problem::unavailable("starting", detail, SOON)
 }
 
@@ -258,9 +260,9 @@ fn health(context: &Context, listing: &Listing) -> HttpResponse {
     written(StatusCode::OK, with_plugins(&wire::encode(&health), listing.health(&view)))
 }
 
-/// Returns `/health` with these plugins, whose bytes are shared, in place of the empty object.
+/// Replaces the empty object of plugins in `/health` by these plugins, whose bytes are shared.
 fn with_plugins(health: &Bytes, plugins: Bytes) -> Whole {
-    /// Occurs only once, since a quote within a string is escaped.
+    /// Occurs only once, because quotes in strings are escaped.
     const NONE: &[u8] = b"\"plugins\":{}";
     let Some(at) = health.windows(NONE.len()).position(|window| window == NONE) else {
         return health.clone().into();
@@ -277,11 +279,11 @@ fn ready(context: &Context) -> Result<HttpResponse, Problem> {
     }
 }
 
-/// Why we are not ready, if we are not.
+/// Returns why the daemon is not ready; none if it is ready.
 fn unready(status: &DaemonStatus, judged: bool) -> Option<Problem> {
     match status.phase {
         Phase::Stopping => {
-            let detail = "the daemon is stopping: ask again when it is back";
+            let detail = "the daemon is stopping: retry when it has started again";
             Some(Problem::unavailable("stopping", detail, SOON))
         }
         Phase::Starting => Some(starting()),
@@ -303,24 +305,24 @@ fn cluster_plugins(context: &Context) -> HttpResponse {
     json(StatusCode::OK, &wire::ClusterPlugins::new(&view, &context.registry.view(), &context.home))
 }
 
-/// A name that no node can have is the name of none.
-fn known_node(name: &str) -> Result<NodeName, Problem> {
+/// Parses the name of a node in a path. No node can have an invalid name, so that is 404.
+fn node_name(name: &str) -> Result<NodeName, Problem> {
     NodeName::parse(name)
         .map_err(|error| Problem::new(StatusCode::NOT_FOUND, "not_found", format!("no such node: {error}")))
 }
 
 async fn diagnosis(context: &Context, node: &str) -> Result<HttpResponse, Problem> {
-    let node = known_node(node)?;
+    let node = node_name(node)?;
     match context.diagnostician.diagnose(&node).await {
         Ok(report) => Ok(json(StatusCode::OK, &wire::Diagnosis::new(&report))),
         Err(busy) => Err(Problem::unavailable("diagnoses_busy", busy.to_string(), SOON)),
     }
 }
 
-fn measured(context: &Context) -> Result<HttpResponse, Problem> {
+fn metrics_page(context: &Context) -> Result<HttpResponse, Problem> {
     let cluster = context.cluster();
     let text = metrics::page(&context.registry.view(), &cluster).map_err(|error| {
-        let detail = format!("the metrics could not be written, which is our fault: {error}");
+        let detail = format!("cannot write the metrics: {error}; this is a bug in the daemon, please report it");
         Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail)
     })?;
     let mut answer = Response::new(Either::Left(Bytes::from(text).into()));
@@ -334,7 +336,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_validator_is_known_however_it_is_written() {
+    fn an_entity_tag_is_found_in_each_valid_form() {
         let tag = etag(b"[]");
         assert_eq!(tag, etag(b"[]"));
         assert_ne!(tag, etag(b"[1]"));
@@ -342,12 +344,12 @@ mod tests {
             |value: &str| HeaderMap::from_iter([(IF_NONE_MATCH, HeaderValue::from_str(value).expect("text"))]);
         let text = tag.to_str().expect("text");
         for known in [text.to_owned(), format!("W/{text}"), format!("\"x\",  {text}"), "*".to_owned()] {
-            assert!(knows(&headers(&known), &tag), "{known}");
+            assert!(matches_tag(&headers(&known), &tag), "{known}");
         }
         for unknown in ["", "\"x\"", &text.to_uppercase().replace('"', ""), "W/"] {
-            assert!(!knows(&headers(unknown), &tag), "{unknown}");
+            assert!(!matches_tag(&headers(unknown), &tag), "{unknown}");
         }
-        assert!(!knows(&HeaderMap::new(), &tag));
+        assert!(!matches_tag(&HeaderMap::new(), &tag));
     }
 
     #[test]
@@ -360,11 +362,11 @@ mod tests {
             parts.iter().map(|part| &part[..]).collect::<Vec<_>>().concat(),
             *br#"{"a":"\"plugins\":{}","plugins":{"x":"ok"},"problems":[]}"#
         );
-        assert!(parts.iter().any(|part| part.as_ptr() == plugins.as_ptr()), "they are not copied");
+        assert!(parts.iter().any(|part| part.as_ptr() == plugins.as_ptr()), "the bytes are shared");
     }
 
     #[test]
-    fn we_are_ready_only_once_the_plugins_are_judged() {
+    fn the_daemon_is_ready_once_plugins_are_judged() {
         let code = |phase, judged| {
             let status = DaemonStatus { phase, ..DaemonStatus::default() };
             unready(&status, judged).map(|problem| problem.code)

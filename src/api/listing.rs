@@ -1,8 +1,8 @@
-//! The plugins as clients see them, encoded: the list of `GET /api/plugins`, the `plugins` of
-//! `/health` and the snapshot of `/api/events`. Each is encoded once per view of the registry and
-//! state of the plugins' nodes, and all requests share its bytes.
+//! Encodes the plugins: the list of `GET /api/plugins`, the `plugins` of `/health` and the snapshot
+//! of `/api/events`.
 //!
-//! Keeps the last one only. A view is replaced as a whole, so that one which is the same is not merely equal.
+//! Each is encoded once per view of the registry and state of the plugins' nodes, and all requests
+//! share its bytes. Views are compared by address, because each change publishes a new view.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -18,11 +18,11 @@ use crate::plugin::{Plugin, Status};
 use crate::registry::View;
 use crate::wire::{self, PluginHealth};
 
-/// The list, encoded.
+/// The encoded list.
 #[derive(Debug, Clone)]
 pub(super) struct List {
     pub body: Bytes,
-    /// Its validator.
+    /// The entity tag of the list.
     pub tag: HeaderValue,
 }
 
@@ -37,18 +37,18 @@ struct Encodings {
     snapshots: Mutex<VecDeque<(Arc<View>, Snapshot)>>,
 }
 
-/// The encoded event that shows all plugins to a follower.
+/// The encoded event that contains all plugins.
 #[derive(Debug, Clone)]
 pub(super) struct Snapshot {
     pub bytes: Bytes,
-    /// The revision that it shows.
+    /// The revision of the registry in it.
     pub revision: u64,
-    /// The states of nodes that it shows.
+    /// The states of nodes in it.
     pub nodes: NodeStates,
 }
 
 impl Listing {
-    /// Returns the list of these plugins.
+    /// Returns the list of the plugins in this view.
     pub(super) fn of(&self, view: &Arc<View>, nodes: &NodeStates, home: &Home) -> List {
         self.0.list.of(view, nodes, |view| {
             let entry =
@@ -60,10 +60,10 @@ impl Listing {
 
     /// Returns the `plugins` of `/health`: `ok`, or why a plugin is stopped.
     pub(super) fn health(&self, view: &Arc<View>) -> Bytes {
-        // The nodes do not matter here.
+        // The states of nodes are not part of it.
         self.0.health.of(view, &NodeStates::default(), |view| {
             let state = |plugin: &Arc<Plugin>| match plugin.status {
-                _ if !view.ready => PluginHealth::Other("not judged since the start".to_owned()),
+                _ if !view.ready => PluginHealth::Other("not judged since the daemon started".to_owned()),
                 Status::Running => PluginHealth::Ok,
                 Status::Stopped => PluginHealth::Other(plugin.reason.detail.clone()),
             };
@@ -77,8 +77,8 @@ impl Listing {
     /// after its revision lead to this view.
     pub(super) fn snapshot(&self, view: &Arc<View>, nodes: &NodeStates, home: &Home) -> Snapshot {
         let mut kept = self.0.snapshots.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_it = |kept: &(Arc<View>, Snapshot)| Arc::ptr_eq(&kept.0, view) && kept.1.nodes == *nodes;
-        if let Some((_, latest)) = kept.front().filter(|kept| is_it(kept)) {
+        let is_current = |kept: &(Arc<View>, Snapshot)| Arc::ptr_eq(&kept.0, view) && kept.1.nodes == *nodes;
+        if let Some((_, latest)) = kept.front().filter(|kept| is_current(kept)) {
             return latest.clone();
         }
         // Drops snapshots that no client is reading.
@@ -113,7 +113,7 @@ impl<T: Clone> Latest<T> {
         // The value is replaced as a whole, so a panic cannot leave it half updated.
         let mut latest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match &*latest {
-            Some((made_of, with, made)) if Arc::ptr_eq(made_of, view) && with == nodes => made.clone(),
+            Some((of_view, of_nodes, made)) if Arc::ptr_eq(of_view, view) && of_nodes == nodes => made.clone(),
             _ => {
                 let made = make(view);
                 *latest = Some((Arc::clone(view), nodes.clone(), made.clone()));
@@ -123,18 +123,17 @@ impl<T: Clone> Latest<T> {
     }
 }
 
-/// A strong validator (RFC 9110, section 8.8.3): the same for the same bytes.
+/// Returns a strong entity tag (RFC 9110, section 8.8.3), the same for the same bytes.
 pub(super) fn etag(body: &[u8]) -> HeaderValue {
     let mut hasher = DefaultHasher::new();
     body.hash(&mut hasher);
     let digits = format!("\"{:016x}\"", hasher.finish());
-    // Hexadecimal digits in quotes always are a header value.
+    // Hexadecimal digits in quotes are always a valid header value.
     HeaderValue::try_from(digits).unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
 #[cfg(test)]
 mod tests {
-
     use beam::connect::dial::DialCode;
 
     use super::*;
@@ -148,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_made_once_for_each_view_and_state_of_the_nodes() {
+    fn the_list_is_encoded_once_for_each_view_and_state_of_nodes() {
         let (listing, home) = (Listing::default(), Home::new("/h".into()).expect("absolute"));
         let (one, other) = (view("hecate-oned"), view("hecate-twod"));
         let mut nodes = NodeStates::default();
@@ -173,7 +172,7 @@ mod tests {
         let listing = Listing::default();
         let one = view("hecate-oned");
         let unjudged = listing.health(&one);
-        assert_eq!(unjudged, r#"{"hecate-oned":"not judged since the start"}"#);
+        assert_eq!(unjudged, r#"{"hecate-oned":"not judged since the daemon started"}"#);
         assert_eq!(unjudged.as_ptr(), listing.health(&one).as_ptr());
         let judged = Arc::new(View { ready: true, ..View::clone(&one) });
         assert_eq!(listing.health(&judged), r#"{"hecate-oned":"ok"}"#);
@@ -201,9 +200,13 @@ mod tests {
         let mut read: Vec<Snapshot> = (1..=most).map(snapshot).collect();
         assert_eq!(read.iter().map(|snapshot| snapshot.revision).collect::<Vec<_>>(), (1..=most).collect::<Vec<_>>());
         let more = snapshot(100);
-        assert_eq!((more.revision, more.bytes.as_ptr()), (most, read[read.len() - 1].bytes.as_ptr()), "an older one");
+        assert_eq!(
+            (more.revision, more.bytes.as_ptr()),
+            (most, read[read.len() - 1].bytes.as_ptr()),
+            "the latest kept snapshot"
+        );
         read.remove(0);
-        assert_eq!(snapshot(101).revision, 101, "one has been read");
+        assert_eq!(snapshot(101).revision, 101, "one snapshot was read");
     }
 
     #[test]

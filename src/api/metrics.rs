@@ -1,9 +1,9 @@
-//! `GET /metrics`: what the process counts and what views show, in Prometheus' text format (version
-//! 0.0.4), which the crate `prometheus` writes.
+//! `GET /metrics`: the counters of the process and numbers from the published views, in Prometheus'
+//! text format (version 0.0.4), written by the crate `prometheus`.
 //!
-//! Follows Prometheus' conventions for names: base units, `_total` for what only grows, `process_`
-//! for what every process has. Labels have few values: the patterns of routes, codes, states, the
-//! configured scopes. It only reads, so it answers in every state of the daemon.
+//! Names follow Prometheus' conventions: base units, `_total` for counters, `process_` for metrics
+//! of any process. Labels have few values: patterns of routes, codes, states, configured scopes. The
+//! page only reads, so it is served in every state of the daemon.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ use crate::registry;
 /// The `Content-Type` of the page.
 pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// The route of a request that matches no route.
+/// The label of requests that match no route.
 const NO_ROUTE: &str = "none";
 
 type Families = prometheus::Result<Vec<MetricFamily>>;
@@ -32,13 +32,13 @@ pub(super) fn requested(pattern: Option<&'static str>, code: StatusCode, took: D
     metrics::count_request(pattern.unwrap_or(NO_ROUTE), code.as_str(), took);
 }
 
-/// Returns the whole page.
+/// Returns the page.
 ///
 /// # Errors
-/// The page cannot be written, which is a fault of the daemon.
+/// The page cannot be written, which is a bug in the daemon.
 pub(super) fn page(registry: &registry::View, cluster: &ClusterView) -> prometheus::Result<Vec<u8>> {
     let counted = metrics::families().map_err(|error| prometheus::Error::Msg(error.to_string()))?;
-    // A new collector for each page: two pages at the same time would share what it remembers.
+    // Each page has a new collector, because a collector keeps state between calls.
     let process = ProcessCollector::for_self().collect();
     let mut families = [build()?, process, counted, plugins(registry)?, links(cluster)?, groups(cluster)?].concat();
     // The encoder refuses a family without a sample.
@@ -50,7 +50,7 @@ pub(super) fn page(registry: &registry::View, cluster: &ClusterView) -> promethe
 
 fn build() -> Families {
     let version = env!("CARGO_PKG_VERSION");
-    gauges("hecate_build_info", "The release that runs, as a label.", ["version"], [([version], 1)])
+    gauges("hecate_build_info", "Version of the daemon, as a label.", ["version"], [([version], 1)])
 }
 
 fn plugins(registry: &registry::View) -> Families {
@@ -58,7 +58,7 @@ fn plugins(registry: &registry::View) -> Families {
     let [running, stopped, unjudged] = if registry.ready { [running, all - running, 0] } else { [0, 0, all] };
     gauges(
         "hecate_plugins",
-        "Registered plugins by status; unjudged while the daemon starts.",
+        "Registered plugins by status. Unjudged while the daemon starts.",
         ["status"],
         [(["running"], running), (["stopped"], stopped), (["unjudged"], unjudged)],
     )
@@ -75,32 +75,32 @@ fn links(cluster: &ClusterView) -> Families {
         gauges("hecate_links", "Connections to nodes of the cluster by state.", ["state"], states)?,
         counter(
             "hecate_link_reconnects_total",
-            "Connections to nodes that had been connected before.",
+            "Connections to nodes that were connected before.",
             &stats::LINK_RECONNECTS,
         )?,
         counter(
             "hecate_link_tick_timeouts_total",
-            "Nodes given up as nothing, not even a tick, came from them for the whole tick time.",
+            "Connections closed because the node sent no data for the tick time.",
             &stats::LINK_TICK_TIMEOUTS,
         )?,
         counter(
             "hecate_link_received_messages_total",
-            "Messages from nodes, control messages included, ticks not.",
+            "Messages received from nodes, including control messages, without ticks.",
             &stats::LINK_RECEIVED_MESSAGES,
         )?,
         counter(
             "hecate_link_sent_messages_total",
-            "Messages to nodes, control messages included, ticks not.",
+            "Messages sent to nodes, including control messages, without ticks.",
             &stats::LINK_SENT_MESSAGES,
         )?,
         counter(
             "hecate_link_received_bytes_total",
-            "Bytes from nodes, ticks included, handshakes not.",
+            "Bytes received from nodes, including ticks, without handshakes.",
             &stats::LINK_RECEIVED_BYTES,
         )?,
         counter(
             "hecate_link_sent_bytes_total",
-            "Bytes to nodes, ticks included, handshakes not.",
+            "Bytes sent to nodes, including ticks, without handshakes.",
             &stats::LINK_SENT_BYTES,
         )?,
     ]
@@ -117,13 +117,13 @@ fn groups(cluster: &ClusterView) -> Families {
     Ok([
         gauges(
             "hecate_pg_groups",
-            "Groups by scope: those that processes of ours are in, and those of peers, once for each peer.",
+            "Groups by scope. Side own: groups of own processes. Side peers: groups of peers, counted per peer.",
             ["scope", "side"],
             sides(|scope| (scope.own_groups, scope.peer_groups)),
         )?,
         gauges(
             "hecate_pg_members",
-            "Members of groups by scope, once for each group that they are in.",
+            "Members of groups by scope, counted once per group.",
             ["scope", "side"],
             sides(|scope| (scope.own_members, scope.peer_members)),
         )?,
@@ -131,7 +131,7 @@ fn groups(cluster: &ClusterView) -> Families {
     .concat())
 }
 
-/// A family of numbers as they are now, each with the values of its labels.
+/// Returns a family of gauges, each with the values of its labels.
 fn gauges<'a, const LABELS: usize>(
     name: &str,
     help: &str,

@@ -1,7 +1,9 @@
-//! The front door: HTTP on a Unix socket, a thin skin over the registry's handle and what the daemon publishes.
+//! The HTTP API on a Unix socket, a thin layer over the registry's handle and the views that the
+//! daemon publishes.
 //!
-//! A call goes `socket -> server -> route -> handlers`, and every answer is made of `wire` or `problem`. The room keeps
-//! no state of its own and decides nothing about plugins: it reads, asks, and words the answer.
+//! A call passes through `socket`, `server`, `route` and `handlers`. The JSON of each response is a
+//! type of `wire` or a `problem`. This module keeps no state of plugins and makes no decision about
+//! them.
 
 mod answer;
 mod body;

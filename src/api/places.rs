@@ -2,8 +2,8 @@
 //!
 //! A connection that waits for its client (for a head, for a body, or for an answer to be read) may
 //! be evicted at any time. The owner with the most waiting connections loses the one that has
-//! waited longest, so that a crowd displaces its own connections first. A connection that waits for
-//! the daemon is never evicted, and neither is a stream of events. If no place is free and no
+//! waited longest, so that a client with many connections displaces its own first. A connection that waits for
+//! the daemon is never evicted, and neither is an event stream. If no place is free and no
 //! connection may be evicted, a new connection is limited: it may call only the probes, unless a
 //! place is free when its request head arrives. Each operation costs O(log n) in the number of
 //! connections.
@@ -29,13 +29,13 @@ pub(super) struct Capacity {
     pub user_share: usize,
     /// Limited connections.
     pub limited: usize,
-    /// Streams of events.
+    /// Event streams.
     pub streams: usize,
     /// Streams of one owner.
     pub stream_share: usize,
 }
 
-/// A new connection's number, and the connection to close for it.
+/// The number of a new connection, and the connection to close for it.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Admitted<T> {
     pub id: u64,
@@ -46,35 +46,35 @@ pub(super) struct Admitted<T> {
 /// The endpoints that a request may call.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Turn<T> {
-    /// All endpoints; `evicted` must be closed for it.
+    /// All endpoints. `evicted` must be closed.
     Serve { evicted: Option<T> },
-    /// Probes: the connection is limited, or was evicted.
+    /// Only the probes: the connection is limited or was evicted.
     Probes,
 }
 
 /// Why a stream may not begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum NoStream {
-    /// The limit of streams is reached.
+    /// Too many streams are open.
     Full,
-    /// The owner's share is reached.
+    /// The owner has too many streams.
     Share,
 }
 
-/// All connections. `T` is what closes one.
+/// All connections. A value of type `T` closes a connection.
 #[derive(Debug)]
 pub(super) struct Places<T> {
     capacity: Capacity,
     connections: BTreeMap<Moment, Connection<T>>,
     owners: BTreeMap<Owner, Held>,
-    /// The owners of connections that wait for their clients. The last one loses a connection
-    /// first.
+    /// The owners of connections that wait for their clients. The last owner loses the next
+    /// connection.
     crowds: BTreeSet<Crowd>,
     /// The oldest first.
     limited: BTreeSet<Moment>,
     held: usize,
     streams: usize,
-    /// Counts changes, to order them.
+    /// The number of the latest change.
     last: u64,
 }
 
@@ -87,9 +87,9 @@ struct Connection<T> {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// Waits for its client, since that moment.
+    /// Waits for its client since this moment.
     Waits(Moment),
-    /// The daemon is handling its request.
+    /// The daemon handles its request.
     Works,
     Streams,
     Limited,
@@ -101,11 +101,12 @@ struct Held {
     places: usize,
     streams: usize,
     limited: usize,
-    /// The connections that wait for their client, by when they began to.
+    /// The connections that wait for their client, by the moment since when they wait.
     waiting: BTreeMap<Moment, Moment>,
 }
 
-/// How many connections of an owner wait for their clients, and since when the first one waits.
+/// The number of connections of an owner that wait for their clients, and since when the first one
+/// waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Crowd {
     waiting: usize,
@@ -152,19 +153,19 @@ impl<T> Places<T> {
         }
     }
 
-    /// Adds a connection, which waits for its client from now on.
+    /// Adds a connection, which begins to wait for its client.
     pub(super) fn admit(&mut self, owner: Owner, close: T) -> Admitted<T> {
         let id = self.next();
-        let room = self.make_room(owner);
+        let place = self.free_place(owner);
         let held = self.owners.entry(owner).or_default();
-        let (state, evicted) = match room {
+        let (state, evicted) = match place {
             Ok(evicted) => {
                 held.places += 1;
                 self.held += 1;
                 self.wait(owner, id, id);
                 (State::Waits(id), evicted)
             }
-            Err(NoRoom) => {
+            Err(NoPlace) => {
                 held.limited += 1;
                 let full = self.limited.len() >= self.capacity.limited;
                 let oldest = self.limited.first().copied().filter(|_| full);
@@ -176,20 +177,20 @@ impl<T> Places<T> {
         Admitted { id: id.0, limited: state == State::Limited, evicted }
     }
 
-    /// A request has arrived: the daemon handles it until [`Self::waits`].
+    /// Records that a request has arrived. The daemon handles it until [`Self::waits`].
     pub(super) fn works(&mut self, id: u64) -> Turn<T> {
         let id = Moment(id);
         let Some(connection) = self.connections.get(&id) else { return Turn::Probes };
         let owner = connection.owner;
         match connection.state {
             State::Waits(since) => {
-                self.wait_no_more(owner, since);
+                self.stop_waiting(owner, since);
                 self.set(id, State::Works);
                 Turn::Serve { evicted: None }
             }
             State::Works | State::Streams => Turn::Serve { evicted: None },
             State::Limited => {
-                let Ok(evicted) = self.make_room(owner) else { return Turn::Probes };
+                let Ok(evicted) = self.free_place(owner) else { return Turn::Probes };
                 self.limited.remove(&id);
                 let held = self.owners.entry(owner).or_default();
                 held.limited = held.limited.saturating_sub(1);
@@ -201,8 +202,7 @@ impl<T> Places<T> {
         }
     }
 
-    /// The daemon waits for the client: for the next head, for a body, or for its answer to be
-    /// read.
+    /// Records that the daemon waits for the client to send a head or a body, or to read a response.
     pub(super) fn waits(&mut self, id: u64) {
         let id = Moment(id);
         let Some(Connection { owner, state: State::Works, .. }) = self.connections.get(&id) else { return };
@@ -211,7 +211,7 @@ impl<T> Places<T> {
         self.set(id, State::Waits(since));
     }
 
-    /// The connection becomes a stream of events, and its place is free again.
+    /// Turns the connection into an event stream, which frees its place.
     ///
     /// # Errors
     /// See [`NoStream`].
@@ -238,14 +238,15 @@ impl<T> Places<T> {
         Ok(())
     }
 
-    /// The connection has ended, or is to end: returns what closes it, if it is still here.
+    /// Removes a connection that has ended or must end. Returns the value that closes it; none if it
+    /// was already removed.
     pub(super) fn leave(&mut self, id: u64) -> Option<T> {
         self.remove(Moment(id))
     }
 
-    /// Removes the oldest limited connection, else the one that is evicted next, because the system
-    /// has no room for another.
-    pub(super) fn spare(&mut self) -> Option<T> {
+    /// Removes a connection because the system cannot open another: the oldest limited one; if there
+    /// is none, the next one to evict.
+    pub(super) fn take_one(&mut self) -> Option<T> {
         let id = self.limited.first().copied().or_else(|| self.longest_of(self.crowds.last()?.owner))?;
         self.remove(id)
     }
@@ -253,7 +254,7 @@ impl<T> Places<T> {
     fn remove(&mut self, id: Moment) -> Option<T> {
         let Connection { owner, state, close } = self.connections.remove(&id)?;
         if let State::Waits(since) = state {
-            self.wait_no_more(owner, since);
+            self.stop_waiting(owner, since);
         }
         let held = self.owners.entry(owner).or_default();
         match state {
@@ -276,8 +277,8 @@ impl<T> Places<T> {
         Some(close)
     }
 
-    /// Makes room for one more connection of this owner. The returned connection must be closed.
-    fn make_room(&mut self, owner: Owner) -> Result<Option<T>, NoRoom> {
+    /// Frees a place for one more connection of this owner. The returned connection must be closed.
+    fn free_place(&mut self, owner: Owner) -> Result<Option<T>, NoPlace> {
         let share = match owner {
             Owner::Process(_) => self.capacity.share,
             Owner::User(_) => self.capacity.user_share,
@@ -289,7 +290,7 @@ impl<T> Places<T> {
         } else {
             return Ok(None);
         };
-        Ok(self.remove(longest.ok_or(NoRoom)?))
+        Ok(self.remove(longest.ok_or(NoPlace)?))
     }
 
     /// Returns the connection of this owner that has waited longest for its client.
@@ -297,13 +298,13 @@ impl<T> Places<T> {
         self.owners.get(&owner)?.waiting.values().next().copied()
     }
 
-    /// Notes that a connection waits for its client.
+    /// Records that a connection waits for its client.
     fn wait(&mut self, owner: Owner, since: Moment, id: Moment) {
         self.change_waiting(owner, |waiting| waiting.insert(since, id));
     }
 
-    /// Notes that the connection that has waited since then no longer waits.
-    fn wait_no_more(&mut self, owner: Owner, since: Moment) {
+    /// Records that the connection that has waited since then no longer waits.
+    fn stop_waiting(&mut self, owner: Owner, since: Moment) {
         self.change_waiting(owner, |waiting| waiting.remove(&since));
     }
 
@@ -330,8 +331,8 @@ impl<T> Places<T> {
     }
 }
 
-/// Nothing may be evicted.
-struct NoRoom;
+/// No connection may be evicted.
+struct NoPlace;
 
 #[cfg(test)]
 mod tests;

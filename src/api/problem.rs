@@ -1,5 +1,5 @@
-//! The one shape of every refusal: RFC 9457 with a stable `code`, and the `ok` and `error` that the ecosystem's clients
-//! read instead. It decides nothing; who refuses says the status, code and sentence.
+//! Error responses: problem details (RFC 9457) with a stable `code`, and with the keys `ok` and
+//! `error` that other Hecate clients read.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -10,36 +10,36 @@ use hyper::header::{ALLOW, HeaderValue, RETRY_AFTER};
 use super::answer::{HttpResponse, json_of_type};
 use crate::wire;
 
-/// Media type of RFC 9457.
+/// The media type of RFC 9457.
 pub const MEDIA_TYPE: &str = "application/problem+json";
 
-/// A refusal.
+/// An error response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// Status of the answer.
+    /// The status code.
     pub status: StatusCode,
-    /// Stable, for clients to branch on.
+    /// The stable code for programs.
     pub code: &'static str,
-    /// A sentence for people: what is wrong and what to do.
+    /// What is wrong and what to do, for people.
     pub detail: Cow<'static, str>,
-    /// The methods that the resource has, for 405.
+    /// The methods of the resource, for 405.
     pub allow: Option<&'static str>,
-    /// When to try again, for 503.
+    /// When to retry, for 503.
     pub retry_after: Option<Duration>,
 }
 
 impl Problem {
-    /// A refusal without further headers.
+    /// Returns a problem without further headers.
     pub fn new(status: StatusCode, code: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
         Self { status, code, detail: detail.into(), allow: None, retry_after: None }
     }
 
-    /// A refusal for now: 503 with `Retry-After`.
+    /// Returns a temporary problem: 503 with `Retry-After`.
     pub fn unavailable(code: &'static str, detail: impl Into<Cow<'static, str>>, retry_after: Duration) -> Self {
         Self { retry_after: Some(retry_after), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail) }
     }
 
-    /// The answer that carries it.
+    /// Returns the response.
     #[must_use]
     pub(super) fn into_response(self) -> HttpResponse {
         let body = wire::Problem {
@@ -63,7 +63,7 @@ impl Problem {
     }
 }
 
-/// Returns the refusal for a connection that is limited or was evicted.
+/// Returns the problem of a connection that is limited or was evicted.
 pub(super) fn too_many_connections() -> Problem {
     let detail = "too many connections are open: close unused ones and retry; until then only /livez, /readyz and \
                   /health answer";
@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_shape_serves_both_kinds_of_clients() {
+    async fn a_problem_has_the_keys_of_both_conventions() {
         let problem = Problem::new(StatusCode::CONFLICT, "node_conflict", "held by \"x@y\"");
         assert_eq!(
             body(problem).await,
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_follow_the_kind() {
+    fn problems_have_allow_and_retry_after() {
         let mut problem = Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "no");
         problem.allow = Some("GET, HEAD");
         let response = problem.into_response();
@@ -102,6 +102,6 @@ mod tests {
 
         let soon = Problem::unavailable("starting", "wait", Duration::from_millis(10)).into_response();
         assert_eq!(soon.status(), StatusCode::SERVICE_UNAVAILABLE);
-        assert_eq!(soon.headers()[RETRY_AFTER], "1", "never an invitation to hammer");
+        assert_eq!(soon.headers()[RETRY_AFTER], "1", "at least 1 s");
     }
 }

@@ -14,9 +14,9 @@ use crate::plugin::{FieldValue, Registration, RegistrationRequest};
 /// Reads the body of a registration.
 ///
 /// # Errors
-/// 400 if it is no JSON object, 422 if a field is wrong.
+/// 400 if the body is not a JSON object, 422 if a field is invalid.
 pub fn read(body: &[u8]) -> Result<Registration, Problem> {
-    let (request, twice) = parse(body).map_err(|error| match error.classify() {
+    let (request, duplicate) = parse(body).map_err(|error| match error.classify() {
         serde_json::error::Category::Data => {
             let example = "the body must be one JSON object, such as {\"name\": \"hecate-traderd\"}";
             Problem::new(StatusCode::BAD_REQUEST, "not_an_object", example)
@@ -26,14 +26,14 @@ pub fn read(body: &[u8]) -> Result<Registration, Problem> {
             Problem::new(StatusCode::BAD_REQUEST, "not_json", detail)
         }
     })?;
-    if let Some(key) = twice {
-        let detail = format!("duplicate key `{key}`: give it once");
+    if let Some(key) = duplicate {
+        let detail = format!("duplicate key `{key}`: send it once");
         return Err(Problem::new(StatusCode::BAD_REQUEST, "key_twice", detail));
     }
     request.check().map_err(|wrong| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, wrong.code, wrong.detail))
 }
 
-/// A request, and one of its keys that was there more than once: which value holds would be a guess.
+/// A request, and one of its keys that occurs more than once. Such a request is ambiguous.
 type Parsed = (RegistrationRequest, Option<&'static str>);
 
 fn parse(body: &[u8]) -> serde_json::Result<Parsed> {
@@ -43,8 +43,8 @@ fn parse(body: &[u8]) -> serde_json::Result<Parsed> {
     Ok(parsed)
 }
 
-/// Reads the keys of a request and ignores others. By hand, as a derived one takes an array for an
-/// object.
+/// Reads the keys of a request and ignores others. Not derived, because a derived implementation
+/// also accepts an array.
 struct Keys;
 
 impl<'de> Visitor<'de> for Keys {
@@ -55,7 +55,7 @@ impl<'de> Visitor<'de> for Keys {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Parsed, A::Error> {
-        let (mut request, mut twice) = (RegistrationRequest::default(), None);
+        let (mut request, mut duplicate) = (RegistrationRequest::default(), None);
         while let Some(key) = map.next_key::<Cow<'de, str>>()? {
             let (key, field) = match key.as_ref() {
                 "name" => ("name", &mut request.name),
@@ -73,10 +73,10 @@ impl<'de> Visitor<'de> for Keys {
                 _ => FieldValue::NotText,
             };
             if std::mem::replace(field, value) != FieldValue::Absent {
-                twice = Some(key);
+                duplicate = Some(key);
             }
         }
-        Ok((request, twice))
+        Ok((request, duplicate))
     }
 }
 

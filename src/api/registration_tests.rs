@@ -8,7 +8,7 @@ fn refusal(body: &str) -> (u16, &'static str) {
 }
 
 #[test]
-fn the_convention_s_own_request() {
+fn the_request_in_the_convention_is_accepted() {
     let body = br#"{
       "name": "hecate-traderd",
       "version": "0.1.0",
@@ -24,7 +24,7 @@ fn the_convention_s_own_request() {
 }
 
 #[test]
-fn absent_null_and_set_are_three_things() {
+fn absent_null_and_set_fields_differ() {
     let body = br#"{"name": "hecate-traderd", "version": null, "node": "a@b"}"#;
     let registration = read(body).expect("valid");
     assert_eq!(registration.version, Field::Clear);
@@ -33,7 +33,7 @@ fn absent_null_and_set_are_three_things() {
 }
 
 #[test]
-fn unknown_keys_are_ignored_whatever_they_hold() {
+fn unknown_keys_are_ignored_whatever_their_values_are() {
     let deep = format!("{}{}", "[".repeat(20_000), "]".repeat(20_000));
     for more in [r#""icon": {"a": [1]}"#, r#""icon": 1, "icon": 2"#, &format!("\"icon\": {deep}")] {
         let body = format!(r#"{{"name": "hecate-traderd", {more}}}"#);
@@ -42,7 +42,7 @@ fn unknown_keys_are_ignored_whatever_they_hold() {
 }
 
 #[test]
-fn what_is_no_object_is_a_bad_request() {
+fn a_body_that_is_not_an_object_is_refused() {
     for body in ["", " ", "{", "{\"name\": }", "name=hecate-traderd", "{} {}", "{\"name\": \"\\ud800\"}", "\u{feff}{}"]
     {
         assert_eq!(refusal(body), (400, "not_json"), "{body:?}");
@@ -54,11 +54,11 @@ fn what_is_no_object_is_a_bad_request() {
     let twice = r#"{"name": "hecate-traderd", "name": "hecate-marthad"}"#;
     assert_eq!(refusal(twice), (400, "key_twice"));
     let deep = format!("{{\"version\": {}", "[".repeat(20_000));
-    assert_eq!(refusal(&deep).0, 400, "and no stack is used up by it");
+    assert_eq!(refusal(&deep).0, 400, "without a stack overflow");
 }
 
 #[test]
-fn a_wrong_field_is_told_by_its_code() {
+fn each_invalid_field_has_its_code() {
     let long = |key: &str, length: usize| format!(r#"{{"name": "hecate-traderd", "{key}": "{}"}}"#, "x".repeat(length));
     let table = [
         ("{}".to_owned(), "name_missing"),

@@ -1,7 +1,7 @@
-//! Which call a request line means. Pure: method and path in, a [`Route`] or the refusal out.
+//! Maps the method and path of a request to a [`Route`], or to the problem to return.
 //!
-//! A resource stands here once, with the methods it has, so that `Allow` cannot disagree with what is served. The path
-//! is split before it is decoded: an encoded slash stays part of a name (RFC 3986, section 2.2).
+//! Each resource is listed once with its methods, so `Allow` always matches the served methods. The
+//! path is split before it is decoded: an encoded slash is part of a name (RFC 3986, section 2.2).
 
 use std::borrow::Cow;
 
@@ -48,7 +48,7 @@ pub enum Route {
 }
 
 impl Route {
-    /// Whether the call is answered at once even while the daemon starts.
+    /// Returns whether the call is served while the daemon starts.
     #[must_use]
     pub fn answers_while_starting(&self) -> bool {
         match self {
@@ -67,7 +67,7 @@ impl Route {
         }
     }
 
-    /// Returns the method and the pattern of the path, which a request counts under.
+    /// Returns the method and the pattern of the path, the label of its requests in the metrics.
     #[must_use]
     pub fn pattern(&self) -> &'static str {
         match self {
@@ -95,10 +95,10 @@ const GET: &str = "GET, HEAD";
 const GET_DELETE: &str = "GET, HEAD, DELETE";
 const POST: &str = "POST";
 
-/// Finds the call. `HEAD` is `GET` whose body the server leaves out.
+/// Returns the route of a request. `HEAD` has the route of `GET`; the server omits the body.
 ///
 /// # Errors
-/// 400 for a path that is wrongly encoded, 404, or 405 with the methods that the resource has.
+/// 400 for an invalid encoding of the path, 404, or 405 with the methods of the resource.
 pub fn route(method: &Method, path: &str) -> Result<Route, Problem> {
     let decoded;
     let segments: Vec<&str> = if path.contains('%') {
@@ -144,23 +144,24 @@ pub fn route(method: &Method, path: &str) -> Result<Route, Problem> {
         _ => Err(Problem::new(
             StatusCode::NOT_FOUND,
             "not_found",
-            format!("there is nothing at {path}; GET /health answers, and the plugins are below /api/plugins"),
+            format!("no resource at {path}: GET /health checks the daemon, GET /api/plugins lists the plugins"),
         )),
     }
 }
 
 fn not_allowed(method: &Method, path: &str, methods: &'static str) -> Problem {
-    let detail = format!("{path} has no {method}, only {methods}");
+    let detail = format!("{path} does not support {method}, only {methods}");
     Problem { allow: Some(methods), ..Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail) }
 }
 
-/// The parts of a path behind its first slash.
+/// Returns the segments of a path after its first slash.
 fn segments(path: &str) -> impl Iterator<Item = &str> {
     path.strip_prefix('/').unwrap_or(path).split('/')
 }
 
 fn malformed() -> Problem {
-    let detail = "the path is wrongly encoded: `%` needs two hexadecimal digits, and the whole must be UTF-8";
+    let detail =
+        "the encoding of the path is invalid: `%` needs two hexadecimal digits, and the decoded path must be UTF-8";
     Problem::new(StatusCode::BAD_REQUEST, "path_malformed", detail)
 }
 
@@ -204,7 +205,7 @@ mod tests {
         ];
         for (method, path, expected) in table {
             let pattern = format!("{method} {path}").replace("hecate-traderd", "{name}").replace("x@y", "{node}");
-            assert_eq!(expected.pattern(), pattern, "each counts under its own");
+            assert_eq!(expected.pattern(), pattern, "the label in the metrics");
             assert_eq!(route(&method, path), Ok(expected.clone()), "{method} {path}");
             if method == Method::GET {
                 assert_eq!(route(&Method::HEAD, path), Ok(expected), "HEAD {path}");
@@ -213,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn a_method_that_a_resource_lacks_is_told_those_it_has() {
+    fn an_unsupported_method_is_refused_with_the_supported_ones() {
         let table = [
             (Method::GET, "/api/plugins/register", "POST"),
             (Method::HEAD, "/api/plugins/register", "POST"),
@@ -233,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn near_misses_are_not_found() {
+    fn similar_paths_are_not_found() {
         for path in [
             "",
             "/",
@@ -263,7 +264,7 @@ mod tests {
         let name = |path| route(&Method::GET, path);
         let plugin = |name: &str| Ok(Route::Plugin(name.to_owned()));
         assert_eq!(name("/api/plugins/hecate%2Dtraderd"), plugin("hecate-traderd"));
-        assert_eq!(name("/api/plugins/a%2Fb"), plugin("a/b"), "an encoded slash separates nothing");
+        assert_eq!(name("/api/plugins/a%2Fb"), plugin("a/b"), "an encoded slash is not a separator");
         assert_eq!(name("/api/plugins/%c3%A4"), plugin("\u{e4}"));
         assert_eq!(name("/api/plugins/a+b"), plugin("a+b"));
         for bad in ["%", "%2", "%zz", "%+1", "%-1", "% 1", "%ff", "%c3", "a%"] {

@@ -1,8 +1,8 @@
-//! Accepts connections, and answers every request, however malformed.
+//! Accepts connections, and responds to every request.
 //!
-//! HTTP/1.1 (RFC 9112) is hyper's; what is bounded around it is in [`Limits`]. What hyper itself refuses (a head that is
-//! no HTTP, too long or with too many fields) it answers with a bare 400 or 431; every other refusal is a
-//! [`Problem`]. What a call means is `route`'s and `handlers`'.
+//! Hyper implements HTTP/1.1 (RFC 9112); [`Limits`] are the limits around it. Hyper itself refuses a
+//! head that is not HTTP, is too long or has too many fields, with an empty 400 or 431. Every other
+//! error response is a [`Problem`].
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -32,18 +32,19 @@ use crate::limits;
 use crate::log::limit;
 use crate::registry::Registrant;
 
-/// What all connections share.
+/// The state that all connections share.
 struct Server {
     calls: Calls,
     stop: CancellationToken,
     /// The user that the daemon runs as.
     uid: u32,
     callers: Connections,
-    /// Connections of users who may not call, counted apart so that they displace no others.
+    /// Connections of users who may not call, limited separately so that they displace no callers.
     strangers: Connections,
 }
 
-/// Serves until `stop`, and then until the requests under way have ended, at most [`Limits::drain`].
+/// Serves until `stop` is cancelled, and then until all running requests have ended, at most
+/// [`Limits::drain`].
 pub async fn serve(mut listener: Listener, context: Context, limits: Limits, stop: CancellationToken) {
     let server = Arc::new(Server::new(context, limits, stop));
     let mut connections = JoinSet::new();
@@ -52,10 +53,10 @@ pub async fn serve(mut listener: Listener, context: Context, limits: Limits, sto
         tokio::select! {
             () = server.stop.cancelled() => {}
             Some(ended) = connections.join_next() => log_panic(ended),
-            // At this number, some have been evicted and are closing.
+            // At the limit, evicted connections are still closing.
             accepted = listener.accept(), if connections.len() < open => match accepted {
                 Ok((stream, _)) => take(&server, stream, &mut connections),
-                Err(error) => refused(&server, &error, &mut connections).await,
+                Err(error) => accept_failed(&server, &error, &mut connections).await,
             },
         }
     }
@@ -66,7 +67,7 @@ pub async fn serve(mut listener: Listener, context: Context, limits: Limits, sto
         }
     };
     if tokio::time::timeout(server.calls.limits.drain, drained).await.is_err() {
-        tracing::debug!("requests were still under way when the time to end was over");
+        tracing::debug!("stopping, although requests are still running");
     }
 }
 
@@ -74,12 +75,18 @@ pub async fn serve(mut listener: Listener, context: Context, limits: Limits, sto
 fn take(server: &Arc<Server>, stream: UnixStream, connections: &mut JoinSet<()>) {
     let caller = match Caller::of(&stream, server.uid, &server.calls.context.allowed_uids) {
         Ok(caller) => caller,
-        Err(error) => return tracing::debug!(%error, "a caller without credentials"),
+        Err(error) => return tracing::debug!(%error, "cannot read the credentials of an API client"),
     };
     let kind = if caller.allowed { &server.callers } else { &server.strangers };
     if !caller.allowed {
         let Registrant { uid, pid, .. } = caller.registrant;
-        limited!(limit::STRANGERS, warn, uid, pid, "this user may not call the API: see HECATE_ALLOWED_UIDS");
+        limited!(
+            limit::STRANGERS,
+            warn,
+            uid,
+            pid,
+            "this user may not call the API; to allow it, add the uid to HECATE_ALLOWED_UIDS"
+        );
     }
     let place = kind.admit(caller.owner());
     connections.spawn(converse_with(server, caller, place, stream));
@@ -100,21 +107,21 @@ fn converse_with(
     converse(limits, stop, place, stream, respond)
 }
 
-/// The system has no room for another connection: closes one for it, or waits if none can be
+/// Handles a failed accept: closes a connection to free its descriptor, or waits if none can be
 /// closed.
-async fn refused(server: &Server, error: &std::io::Error, connections: &mut JoinSet<()>) {
-    limited!(beam::log_limit::ACCEPTS, warn, %error, "cannot accept on the socket of the API: too many open files?");
-    if server.strangers.spare() || server.callers.spare() {
+async fn accept_failed(server: &Server, error: &std::io::Error, connections: &mut JoinSet<()>) {
+    limited!(beam::log_limit::ACCEPTS, warn, %error, "cannot accept a connection on the API socket");
+    if server.strangers.close_one() || server.callers.close_one() {
         connections.join_next().await.map(log_panic).unwrap_or_default();
     } else {
-        // An immediate retry would fail in the same way.
+        // An immediate retry would fail too.
         let _ = tokio::time::timeout(limits::HTTP_ACCEPT_PAUSE, server.stop.cancelled()).await;
     }
 }
 
 fn log_panic(ended: Result<(), tokio::task::JoinError>) {
     if let Err(error) = ended {
-        tracing::error!(%error, "a connection of the API ended in a panic: please report it");
+        tracing::error!(%error, "the task of an API connection panicked; please report this bug");
     }
 }
 
@@ -132,34 +139,34 @@ impl Server {
     }
 }
 
-/// Answers whatever is asked. A body that the call did not want to the end is taken for a while longer: a client that
-/// writes all before it reads would otherwise find its connection broken, and never see the answer.
+/// Responds to a request. If the call has not read the whole body, the rest is read and discarded
+/// for a while. Otherwise a client that writes its whole request before it reads would get a broken
+/// connection instead of the response.
 async fn answer(server: &Server, place: &Place, caller: Caller, request: Request<Incoming>) -> HttpResponse {
     let begun = Instant::now();
-    let may_ask_all = place.works();
+    let may_call_all = place.works();
     let (head, mut body) = request.into_parts();
     let mut route = route::route(&head.method, head.uri.path());
     let pattern = route.as_ref().ok().map(Route::pattern);
-    if !may_ask_all {
+    if !may_call_all {
         route = route.and_then(only_probes);
     }
-    // Large, and moved several times otherwise.
+    // Boxed, because the future is large and would be moved several times.
     let call = Box::pin(handlers::call(&server.calls, place, caller, route, &head, &mut body));
     let mut response = match tokio::time::timeout(server.calls.limits.call, call).await {
         Ok(Ok(response)) => response,
         Ok(Err(problem)) => problem.into_response(),
         Err(_) => {
-            let detail = "the call took too long, and whether it took effect is open: ask again";
+            let detail = "the call took too long and may or may not have been applied: check, and retry";
             Problem::unavailable("call_timeout", detail, Duration::from_secs(1)).into_response()
         }
     };
-    if !may_ask_all {
-        // The connection is limited or was evicted, so it closes.
+    if !may_call_all {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     if !body.is_end_stream() {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-        // Who waits for `100 Continue` has not begun to send.
+        // A client that waits for `100 Continue` has not sent its body.
         if !head.headers.contains_key(EXPECT) {
             tokio::spawn(tokio::time::timeout(server.calls.limits.linger, async move {
                 while let Some(Ok(_)) = body.frame().await {}
@@ -171,7 +178,7 @@ async fn answer(server: &Server, place: &Place, caller: Caller, request: Request
     response
 }
 
-/// Refuses every route but the probes, for a limited or evicted connection.
+/// Refuses every route except the probes, for a limited or evicted connection.
 fn only_probes(route: Route) -> Result<Route, Problem> {
     match route {
         Route::Health | Route::Live | Route::Ready => Ok(route),
@@ -229,7 +236,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn strangers_are_refused_and_few() {
+    async fn connections_of_other_users_are_refused_and_bounded() {
         let (_directory, server) = server();
         let of = |uid| Caller { registrant: Registrant { uid, gid: uid, pid: None }, allowed: false };
         let stranger = of(4242);
@@ -247,7 +254,7 @@ mod tests {
         assert!(answer.starts_with("HTTP/1.1 403 Forbidden\r\n"), "{answer}");
         assert!(answer.contains("\"code\":\"forbidden\"") && answer.contains("uid 4242"), "{answer}");
 
-        // 16 at a time: for one more, the oldest is closed. It displaces no permitted caller.
+        // At most 16 at a time. For one more, the oldest is closed, never that of an allowed user.
         let mut silent = Vec::new();
         for uid in 1..=16 {
             let (ours, theirs) = UnixStream::pair().expect("a pair");
@@ -270,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn descriptors_are_left_for_all_else() {
+    fn the_api_leaves_descriptors_for_the_rest_of_the_daemon() {
         // 1024 is the usual soft limit.
         assert!(Limits::default().open() <= 1024 - 256);
     }

@@ -1,8 +1,8 @@
-//! The socket of the API on disk: how it comes there, and how it goes.
+//! Creates, replaces and removes the file of the API socket.
 //!
-//! Probes in the field are `test -S api.sock`, so the file is there only while somebody answers behind it: it is bound
-//! under another name, made to listen, given its mode, and only then renamed into place. A socket that answers is never
-//! taken over, and at the end only our own is removed. Who may connect is asked anew of every connection, in `server.rs`.
+//! Scripts probe the daemon with `test -S api.sock`, so the file must exist only while the daemon
+//! accepts connections. The socket is bound under a draft name, listens, gets its mode, and is then
+//! renamed. A socket that another process serves is never replaced, and only our own is removed.
 
 use std::ffi::OsString;
 use std::fs;
@@ -23,36 +23,36 @@ use crate::limits;
 /// Why the socket could not be bound.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
-    /// Longer than the system takes.
-    #[error("the socket path {} has {bytes} bytes, and the system takes {max}: choose a shorter home or set HECATE_SOCKET_PATH", path.display(), max = limits::SUN_PATH)]
+    /// The path is too long for the system.
+    #[error("the socket path {} has {bytes} bytes, and the system allows {max}: choose a shorter home or set HECATE_SOCKET_PATH", path.display(), max = limits::SUN_PATH)]
     TooLong {
         /// The path.
         path: PathBuf,
-        /// Its length.
+        /// The length of the path.
         bytes: usize,
     },
-    /// No file name, or no directory.
-    #[error("{} is no path of a socket", .0.display())]
+    /// The path has no file name or no directory.
+    #[error("{} is not a valid path for a socket", .0.display())]
     NoName(PathBuf),
-    /// Something else has the name.
-    #[error("{} is there and is no socket: move it away, or set HECATE_SOCKET_PATH", .0.display())]
+    /// The path belongs to another kind of file.
+    #[error("{} exists and is not a socket: move it away, or set HECATE_SOCKET_PATH", .0.display())]
     NotASocket(PathBuf),
-    /// Somebody answers there.
-    #[error("another process answers at {}: stop it, or set HECATE_SOCKET_PATH", .0.display())]
+    /// Another process serves the socket.
+    #[error("another process listens on {}: stop it, or set HECATE_SOCKET_PATH", .0.display())]
     InUse(PathBuf),
-    /// The system refused.
-    #[error("socket {}: cannot {action}: {error}; mend that, or set HECATE_SOCKET_PATH", path.display())]
+    /// A system call failed.
+    #[error("cannot {action} the socket {}: {error}; fix this, or set HECATE_SOCKET_PATH", path.display())]
     Io {
         /// The path.
         path: PathBuf,
-        /// What was tried.
+        /// The verb for the failed operation.
         action: &'static str,
-        /// The system's answer.
+        /// The system's error.
         error: io::Error,
     },
 }
 
-/// The file of the socket. Dropping it removes the file, if it is still ours.
+/// The file of the socket. Dropping it removes the file if it is still our own.
 #[derive(Debug)]
 pub struct SocketFile {
     path: PathBuf,
@@ -62,8 +62,7 @@ pub struct SocketFile {
     listeners: watch::Sender<Arc<UnixListener>>,
 }
 
-/// Accepts the connections of the socket that is in place, which may be replaced by another in
-/// between.
+/// Accepts connections, also after the socket was replaced by [`SocketFile::rebind`].
 #[derive(Debug)]
 pub struct Listener {
     listener: Arc<UnixListener>,
@@ -78,7 +77,7 @@ impl Listener {
     pub async fn accept(&mut self) -> io::Result<(UnixStream, SocketAddr)> {
         loop {
             tokio::select! {
-                // Those who connected before the socket was replaced come first.
+                // Clients that connected before the socket was replaced come first.
                 biased;
                 accepted = self.listener.accept() => return accepted,
                 Ok(()) = self.newer.changed() => {
@@ -89,19 +88,19 @@ impl Listener {
         }
     }
 
-    /// Refuses all further connections, though [`SocketFile`] keeps the descriptor.
+    /// Refuses all further connections, although [`SocketFile`] keeps the descriptor open.
     pub fn close(self) {
         for listener in [&self.listener, &*self.newer.borrow()] {
-            // Fails only for one that is closed already.
+            // Fails only if it is already closed.
             let _ = rustix::net::shutdown(listener, Shutdown::Both);
         }
     }
 }
 
-/// Binds the socket and puts it into place. Must be called within a tokio runtime.
+/// Binds the socket at `path`. Must be called within a tokio runtime.
 ///
 /// # Errors
-/// [`BindError`]; nothing is left behind then.
+/// [`BindError`]. No file remains then.
 pub fn bind(path: &Path, mode: u32, group: Option<u32>) -> Result<(Listener, SocketFile), BindError> {
     let (listener, inode) = bind_by(path, mode, group, |draft, path| fs::rename(draft, path))?;
     let listener = Arc::new(listener);
@@ -109,12 +108,12 @@ pub fn bind(path: &Path, mode: u32, group: Option<u32>) -> Result<(Listener, Soc
     Ok((Listener { listener, newer }, SocketFile { path: path.to_owned(), mode, group, inode, listeners }))
 }
 
-/// Binds a draft and moves it to its path by `name`.
+/// Binds a draft and moves it to its path with `rename`.
 fn bind_by(
     path: &Path,
     mode: u32,
     group: Option<u32>,
-    name: impl FnOnce(&Path, &Path) -> io::Result<()>,
+    rename: impl FnOnce(&Path, &Path) -> io::Result<()>,
 ) -> Result<(UnixListener, Inode), BindError> {
     let draft = draft_name(path)?;
     for path in [path, &draft] {
@@ -124,45 +123,46 @@ fn bind_by(
         }
     }
     refuse_if_taken(path)?;
-    // One that was killed before it had put its socket into place has left its draft.
+    // A daemon that was killed before it renamed its draft has left it.
     refuse_if_taken(&draft)?;
     match fs::remove_file(&draft) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io_error(&draft, "remove", error)),
         _ => {}
     }
     let listener = UnixListener::bind(&draft).map_err(|error| io_error(&draft, "bind", error))?;
-    // While the queue is full, the kernel lets blocked clients in by turns. A client in the queue
-    // waits for all before it, so the queue is short.
+    // While the queue is full, the kernel admits blocked clients in turn. A client in the queue
+    // waits for all clients before it, so the queue is short.
     rustix::net::listen(&listener, limits::HTTP_BACKLOG)
         .map_err(|error| io_error(&draft, "listen on", error.into()))?;
-    let placed = place(&draft, path, mode, group, name);
+    let placed = place(&draft, path, mode, group, rename);
     if placed.is_err() {
-        // Nothing more can be done about a draft that stays; the error that matters is the first.
+        // If this fails too, the first error is still the one to report.
         let _ = fs::remove_file(&draft);
     }
     Ok((listener, placed?))
 }
 
-/// Gives a listening socket its mode and group, and then its name.
+/// Sets the mode and group of a listening draft, and then renames it.
 fn place(
     draft: &Path,
     path: &Path,
     mode: u32,
     group: Option<u32>,
-    name: impl FnOnce(&Path, &Path) -> io::Result<()>,
+    rename: impl FnOnce(&Path, &Path) -> io::Result<()>,
 ) -> Result<Inode, BindError> {
     if let Some(group) = group {
         let given = std::os::unix::fs::lchown(draft, None, Some(group));
-        given.map_err(|error| io_error(draft, "give to its group", error))?;
+        given.map_err(|error| io_error(draft, "set the group of", error))?;
     }
     let permitted = fs::set_permissions(draft, fs::Permissions::from_mode(mode));
     permitted.map_err(|error| io_error(draft, "set the mode of", error))?;
-    let metadata = fs::symlink_metadata(draft).map_err(|error| io_error(draft, "look at", error))?;
-    name(draft, path).map_err(|error| io_error(path, "rename into place", error))?;
+    let metadata = fs::symlink_metadata(draft).map_err(|error| io_error(draft, "check", error))?;
+    rename(draft, path).map_err(|error| io_error(path, "rename the draft of", error))?;
     Ok(Inode::from(&metadata))
 }
 
-/// A name beside the final one, the same at each start: `.api.new` for `api.sock`, and so no longer.
+/// Returns the name of the draft, such as `.api.new` for `api.sock`: in the same directory, the same
+/// at each start, and not longer.
 fn draft_name(path: &Path) -> Result<PathBuf, BindError> {
     let no_name = || BindError::NoName(path.to_owned());
     let directory = path.parent().ok_or_else(no_name)?;
@@ -172,28 +172,28 @@ fn draft_name(path: &Path) -> Result<PathBuf, BindError> {
     Ok(directory.join(name))
 }
 
-/// Dials before anything is replaced: only a socket that refuses is stale.
+/// Fails if the path is in use. Only a socket that refuses connections is stale.
 fn refuse_if_taken(path: &Path) -> Result<(), BindError> {
     let metadata = match fs::symlink_metadata(path) {
         Ok(metadata) => metadata,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(io_error(path, "look at", error)),
+        Err(error) => return Err(io_error(path, "check", error)),
     };
     if !metadata.file_type().is_socket() {
         return Err(BindError::NotASocket(path.to_owned()));
     }
-    // Not blocking: connecting to a socket whose queue is full would wait until somebody accepts.
-    let dialled = rustix::net::socket_with(
+    // Non-blocking, because otherwise connecting to a socket with a full queue would wait.
+    let connected = rustix::net::socket_with(
         AddressFamily::UNIX,
         SocketType::STREAM,
         SocketFlags::NONBLOCK | SocketFlags::CLOEXEC,
         None,
     )
     .and_then(|socket| rustix::net::connect(&socket, &SocketAddrUnix::new(path)?));
-    match dialled {
+    match connected {
         Err(rustix::io::Errno::CONNREFUSED | rustix::io::Errno::NOENT) => Ok(()),
         Ok(()) | Err(rustix::io::Errno::AGAIN) => Err(BindError::InUse(path.to_owned())),
-        Err(error) => Err(io_error(path, "dial what is there", error.into())),
+        Err(error) => Err(io_error(path, "connect to", error.into())),
     }
 }
 
@@ -204,18 +204,18 @@ impl SocketFile {
         &self.path
     }
 
-    /// Compares what is at the path with our socket, which stays open, so that its inode number is
-    /// not reused.
+    /// Returns whether the file at the path is our socket. Our socket stays open, so its inode number
+    /// is not reused.
     #[must_use]
     pub fn look(&self) -> Sight {
         Sight::at(&self.path, self.inode)
     }
 
-    /// Binds a new socket if ours is missing. Never replaces a file that is at the path by then.
-    /// Accepted connections are not affected. Must be called within a tokio runtime.
+    /// Binds a new socket after ours was removed. Never replaces another file. Accepted connections
+    /// are not affected. Must be called within a tokio runtime.
     ///
     /// # Errors
-    /// [`BindError`]; nothing is left behind then.
+    /// [`BindError`]. No file remains then.
     pub fn rebind(&mut self) -> Result<(), BindError> {
         let (listener, inode) = bind_by(&self.path, self.mode, self.group, files::place)?;
         self.inode = inode;
@@ -229,7 +229,7 @@ impl Drop for SocketFile {
         if self.look() == Sight::Ours
             && let Err(error) = fs::remove_file(&self.path)
         {
-            tracing::warn!(path = %self.path.display(), %error, "cannot remove our socket: remove it by hand");
+            tracing::warn!(path = %self.path.display(), %error, "cannot remove the API socket: remove it manually");
         }
     }
 }
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn it_listens_with_its_mode_and_leaves_nothing_behind() {
+    async fn a_socket_has_its_mode_and_is_removed_at_the_end() {
         let home = tempfile::tempdir().expect("directory");
         let path = home.path().join("api.sock");
         let (listener, file) = bind(&path, 0o620, None).expect("bound");
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_living_socket_is_never_taken_over() {
+    async fn a_socket_that_is_served_is_never_replaced() {
         let home = tempfile::tempdir().expect("directory");
         let path = home.path().join("api.sock");
         let (_listener, _file) = bind(&path, 0o600, None).expect("bound");
@@ -281,15 +281,15 @@ mod tests {
             let socket = rustix::net::socket_with(kind.0, kind.1, kind.2, None).expect("socket");
             rustix::net::connect(&socket, &SocketAddrUnix::new(&path).expect("short")).map(|()| socket)
         };
-        // The kernel lets in one more than the queue's length.
+        // The kernel admits one more than the length of the queue.
         let most = usize::try_from(limits::HTTP_BACKLOG).expect("positive") + 1;
-        let queued: Vec<_> = (0..most).map(|_| connect().expect("room")).collect();
+        let queued: Vec<_> = (0..most).map(|_| connect().expect("a place")).collect();
         assert_eq!(connect().expect_err("full"), rustix::io::Errno::AGAIN);
         drop(queued);
     }
 
     #[test]
-    fn a_socket_whose_queue_is_full_is_alive() {
+    fn a_socket_with_a_full_queue_is_in_use() {
         let home = tempfile::tempdir().expect("directory");
         let path = home.path().join("api.sock");
         let socket = rustix::net::socket(AddressFamily::UNIX, SocketType::STREAM, None).expect("socket");
@@ -310,14 +310,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_draft_of_one_that_was_killed_is_replaced() {
+    async fn the_draft_of_a_killed_daemon_is_replaced() {
         let home = tempfile::tempdir().expect("directory");
         let path = home.path().join("api.sock");
         drop(std::os::unix::net::UnixListener::bind(home.path().join(".api.new")).expect("bound"));
         let (_listener, file) = bind(&path, 0o600, None).expect("bound");
         assert_eq!(entries(home.path()), ["api.sock"]);
         drop(file);
-        // One that answers belongs to another who starts at this moment.
+        // A draft that is served belongs to another daemon that starts at this moment.
         let other = std::os::unix::net::UnixListener::bind(home.path().join(".api.new")).expect("bound");
         assert!(matches!(bind(&path, 0o600, None), Err(BindError::InUse(_))));
         drop(other);
@@ -327,7 +327,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_no_socket_is_left_alone() {
+    async fn a_file_that_is_not_a_socket_is_kept() {
         let home = tempfile::tempdir().expect("directory");
         let path = home.path().join("api.sock");
         fs::write(&path, "precious").expect("written");
@@ -340,7 +340,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_removed_socket_is_bound_again_and_a_foreign_one_is_left_alone() {
+    async fn a_removed_socket_is_bound_again_and_a_foreign_one_is_kept() {
         let home = tempfile::tempdir().expect("directory");
         let path = home.path().join("api.sock");
         let (mut listener, mut file) = bind(&path, 0o620, None).expect("bound");
@@ -357,17 +357,17 @@ mod tests {
         fs::remove_file(&path).expect("there");
         let _other = std::os::unix::net::UnixListener::bind(&path).expect("bound");
         assert_eq!(file.look(), Sight::Foreign);
-        file.rebind().expect_err("it answers");
+        file.rebind().expect_err("in use");
         drop(file);
-        assert_eq!(entries(home.path()), ["api.sock"], "the other's");
+        assert_eq!(entries(home.path()), ["api.sock"], "the foreign socket");
     }
 
     #[tokio::test]
-    async fn a_file_that_is_no_longer_ours_stays() {
+    async fn a_file_that_replaced_our_socket_is_kept() {
         let home = tempfile::tempdir().expect("directory");
         let path = home.path().join("api.sock");
         let (_listener, file) = bind(&path, 0o600, None).expect("bound");
-        // Kept under another name, so that the new file cannot get the same inode.
+        // Renamed, not removed, so that the new file cannot get the same inode number.
         fs::rename(&path, home.path().join("old")).expect("moved");
         fs::write(&path, "a successor's").expect("written");
         drop(file);
@@ -375,7 +375,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_longest_path_that_the_system_takes() {
+    async fn the_longest_path_that_the_system_accepts_can_be_bound() {
         let home = tempfile::tempdir().expect("directory");
         let fill = limits::SUN_PATH - home.path().as_os_str().len() - "//api.sock".len();
         let directory = home.path().join("x".repeat(fill));
@@ -386,7 +386,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_missing_directory_is_named() {
+    async fn an_error_names_the_missing_directory() {
         let home = tempfile::tempdir().expect("directory");
         let error = bind(&home.path().join("no/api.sock"), 0o600, None).expect_err("nowhere");
         assert!(error.to_string().contains("/no/"), "{error}");

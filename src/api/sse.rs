@@ -1,5 +1,6 @@
-//! Server-sent events (the WHATWG's HTML standard, section 9.2): their encoding, the head of the response, the place of a
-//! stream among others, and its heartbeat.
+//! Parts that the event streams `events` and `trace` share: the encoding of server-sent events
+//! (WHATWG HTML standard, section 9.2), the head of the response, the limit of streams, and the
+//! heartbeat. `stall` closes the connections of clients that stop reading.
 
 use std::time::Duration;
 
@@ -15,13 +16,16 @@ use super::places::NoStream;
 use super::problem::Problem;
 use crate::wire;
 
-/// When to come back, where there are too many streams.
+/// When to retry if too many streams are open.
 pub(super) const LATER: Duration = Duration::from_secs(3);
 
-/// Shows that a stream is alive.
+/// The comment that shows an idle stream to be alive.
 pub(super) const HEARTBEAT: Bytes = Bytes::from_static(b": heartbeat\n\n");
 
-/// The connection becomes a stream.
+/// Turns the connection into an event stream.
+///
+/// # Errors
+/// 503 if too many streams are open.
 pub(super) fn admit(place: &Place) -> Result<(), Problem> {
     place.streams().map_err(|refused| {
         let detail = match refused {
@@ -32,7 +36,7 @@ pub(super) fn admit(place: &Place) -> Result<(), Problem> {
     })
 }
 
-/// Returns the response whose body is a stream.
+/// Returns a response with the head of an event stream.
 pub(super) fn response(body: Body) -> HttpResponse {
     let mut response = Response::new(body);
     *response.status_mut() = StatusCode::OK;
@@ -42,7 +46,7 @@ pub(super) fn response(body: Body) -> HttpResponse {
     response
 }
 
-/// Ticks when a heartbeat is due.
+/// Returns an interval that ticks when a heartbeat is due.
 pub(super) fn heartbeats(every: Duration) -> Interval {
     let mut ticks = interval_at(Instant::now() + every, every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -53,7 +57,7 @@ pub(super) fn heartbeats(every: Duration) -> Interval {
 pub(super) fn encode(name: &str, id: Option<u64>, data: &impl Serialize) -> Bytes {
     let id = id.map(|id| format!("id: {id}\n")).unwrap_or_default();
     let data = wire::encode(data);
-    // JSON has no newline outside of its strings, and in them it is written `\n`.
+    // The encoded JSON contains no newline.
     let head = format!("event: {name}\n{id}data: ");
     [head.as_bytes(), &data, b"\n\n"].concat().into()
 }

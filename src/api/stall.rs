@@ -1,7 +1,7 @@
-//! A stream whose reader must not stall: a write that makes no progress for a while fails. Hyper bounds the time of what
-//! it reads, not of what it writes, and a client that takes nothing would hold its connection for ever.
+//! A connection on which a write fails if it makes no progress for a while.
 //!
-//! It knows no HTTP, and never touches what is read.
+//! Hyper limits the time for reading, but not for writing: without this, a client that stops reading
+//! would keep its connection open for ever.
 
 use std::io;
 use std::pin::Pin;
@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
-/// A stream with a bound on how long a write may wait.
+/// A stream with a limit on how long a write may wait.
 pub(super) struct Stall<S> {
     stream: S,
     patience: Duration,
@@ -25,7 +25,7 @@ impl<S: AsyncWrite + Unpin> Stall<S> {
         Self { stream, patience, timer: Box::pin(tokio::time::sleep(patience)), waiting: false }
     }
 
-    /// Polls the stream, and lets the timer run for as long as it is pending.
+    /// Polls the stream. Fails if it has been pending for too long.
     fn bounded<T>(
         &mut self,
         context: &mut Context<'_>,
@@ -94,26 +94,26 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_takes_nothing_is_given_up() {
+    async fn a_write_to_a_client_that_stops_reading_fails() {
         let (ours, _theirs) = tokio::io::duplex(8);
         let mut ours = stall(ours);
         ours.write_all(b"12345678").await.expect("fits");
         let begun = Instant::now();
         let ended = tokio::time::timeout(PATIENCE * 4, ours.write_all(b"9")).await;
-        let error = ended.expect("given up").expect_err("nobody reads");
+        let error = ended.expect("ended").expect_err("not read");
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         assert!(begun.elapsed() >= PATIENCE && begun.elapsed() < PATIENCE + Duration::from_millis(10));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_is_slow_but_takes_something_is_not() {
+    async fn a_write_to_a_slow_client_continues() {
         let (ours, mut theirs) = tokio::io::duplex(1);
         let mut ours = stall(ours);
         let reader = tokio::spawn(async move {
             let mut taken = Vec::new();
             let mut byte = [0];
             loop {
-                // Virtual time: the pause is the slowness under test.
+                // Virtual time: the client reads slowly.
                 tokio::time::sleep(PATIENCE / 2).await;
                 match theirs.read(&mut byte).await.expect("readable") {
                     0 => return taken,

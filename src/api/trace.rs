@@ -1,5 +1,6 @@
-//! `GET /api/cluster/peers/{node}/trace`: what our node and another exchange, as server-sent events. A client that reads too
-//! slowly loses events, and learns how many; the node never waits for it.
+//! `GET /api/cluster/peers/{node}/trace`: the messages between our node and another, as server-sent
+//! events. A client that reads too slowly misses events and receives their number. The node never
+//! waits for a client.
 
 use beam::name::NodeName;
 use beam::trace::{self, Subscription, Traced};
@@ -14,7 +15,7 @@ use super::problem::Problem;
 use super::sse;
 use crate::wire::{TraceDropped, TraceEvent, TraceStarted};
 
-/// Begins a stream, which ends with its connection.
+/// Starts a stream. It ends with its connection.
 pub(super) fn open(streams: &Streams, place: &Place, node: NodeName) -> Result<HttpResponse, Problem> {
     let started = sse::encode("trace_started_v1", None, &TraceStarted::now(&node));
     let subscription = trace::subscribe(node).map_err(|error| {

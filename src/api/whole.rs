@@ -1,5 +1,5 @@
-//! A complete body, in parts that other bodies may share. Its length is known, so that its response
-//! has `Content-Length`.
+//! A response body whose bytes are all known, in parts that other bodies may share. Its response has
+//! a `Content-Length`.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -18,7 +18,7 @@ impl Whole {
         Self(parts.into_iter().filter(|part| !part.is_empty()).collect())
     }
 
-    /// Returns the body with a newline at its end.
+    /// Returns the body, ending with a newline.
     pub(super) fn with_newline(mut self) -> Self {
         if self.0.back().is_none_or(|last| !last.ends_with(b"\n")) {
             self.0.push_back(Bytes::from_static(b"\n"));
@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn the_length_is_known_and_parts_come_in_order() {
+    async fn the_length_is_known_and_the_order_of_parts_is_kept() {
         let parts = ["one, ", "", "two"].map(|part| Bytes::from_static(part.as_bytes()));
         let whole = Whole::new(parts);
         assert_eq!(whole.size_hint().exact(), Some(8));

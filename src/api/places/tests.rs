@@ -1,4 +1,4 @@
-//! Who is admitted, who waits and who has to leave, with every limit reached.
+//! Which connections are admitted, limited and evicted when each limit is reached.
 
 use super::*;
 use crate::api::bounds::Limits;
@@ -12,7 +12,6 @@ const CAPACITY: Capacity = Capacity { places: 4, share: 3, user_share: 2, limite
 const ONE: Owner = Owner::Process(1);
 const TWO: Owner = Owner::Process(2);
 
-/// Each connection is closed by its name.
 fn places() -> Places<&'static str> {
     Places::new(CAPACITY)
 }
@@ -31,7 +30,7 @@ fn the_connection_that_has_waited_longest_is_evicted() {
     assert_eq!(places.works(ids[0]), SERVE);
     places.waits(ids[0]);
     assert_eq!(places.admit(Owner::Process(3), "e").evicted, Some("b"));
-    assert_eq!(places.works(ids[1]), Turn::Probes, "its request is not begun");
+    assert_eq!(places.works(ids[1]), Turn::Probes, "its request is not served");
     assert_eq!(places.admit(Owner::Process(4), "f").evicted, Some("c"));
     assert_eq!(places.admit(Owner::Process(5), "g").evicted, Some("d"));
     assert_eq!(places.admit(Owner::Process(6), "h").evicted, Some("a"));
@@ -52,7 +51,7 @@ fn a_crowd_displaces_its_own_connections_first() {
 }
 
 #[test]
-fn an_admission_costs_little_more_among_many() {
+fn admitting_costs_little_more_with_many_connections() {
     let cost = |places: usize, owners: usize| {
         let mut crowd = Places::new(Capacity { places, share: places, ..CAPACITY });
         let mut admit = |n: usize| {
@@ -95,7 +94,7 @@ fn a_process_at_its_share_evicts_only_its_own() {
 }
 
 #[test]
-fn a_connection_that_is_worked_for_is_never_evicted() {
+fn a_connection_whose_request_is_handled_is_never_evicted() {
     let mut places = places();
     for (owner, name) in [(ONE, "a"), (ONE, "b"), (TWO, "c"), (TWO, "d")] {
         let id = places.admit(owner, name).id;
@@ -118,8 +117,8 @@ fn a_limited_connection_is_served_once_there_is_a_place() {
         places.works(*id);
     }
     let limited = places.admit(ONE, "d");
-    assert!(limited.limited, "its process has its share");
-    assert_eq!(places.admit(TWO, "e"), served(5, None), "which is nothing to another process");
+    assert!(limited.limited, "its process has reached its share");
+    assert_eq!(places.admit(TWO, "e"), served(5, None), "another process is not affected");
     assert_eq!(places.works(limited.id), Turn::Probes);
     assert_eq!(places.leave(ids[0]), Some("a"));
     assert_eq!(places.works(limited.id), SERVE);
@@ -141,7 +140,7 @@ fn limited_connections_are_bounded_and_the_oldest_is_closed() {
         places.works(admitted.id);
         admitted
     };
-    let served = (1..=1024).find(|n| admit(*n).limited).expect("they are bounded");
+    let served = (1..=1024).find(|n| admit(*n).limited).expect("a limit");
     for n in served + 1..served + 256 {
         assert_eq!(admit(n).evicted, None, "{n}");
     }
@@ -149,7 +148,7 @@ fn limited_connections_are_bounded_and_the_oldest_is_closed() {
 }
 
 #[test]
-fn streams_have_limits_of_their_own_and_free_their_places() {
+fn streams_have_separate_limits_and_free_their_places() {
     let mut places = places();
     let stream = |places: &mut Places<&'static str>, owner| {
         let id = places.admit(owner, "stream").id;
@@ -172,7 +171,7 @@ fn streams_have_limits_of_their_own_and_free_their_places() {
 }
 
 #[test]
-fn nothing_is_kept_of_connections_that_have_left() {
+fn no_state_remains_of_removed_connections() {
     let mut places = places();
     for round in 0..100 {
         let owner = if round % 3 == 0 { Owner::User(round) } else { Owner::Process(i32::try_from(round).unwrap()) };
@@ -198,9 +197,9 @@ fn nothing_is_kept_of_connections_that_have_left() {
 }
 
 #[test]
-fn only_connections_that_may_be_evicted_are_spared() {
+fn only_a_waiting_connection_is_taken() {
     let mut places = places();
     let ids = ["a", "b", "c"].map(|name| places.admit(ONE, name).id);
     places.works(ids[0]);
-    assert_eq!([places.spare(), places.spare(), places.spare()], [Some("b"), Some("c"), None]);
+    assert_eq!([places.take_one(), places.take_one(), places.take_one()], [Some("b"), Some("c"), None]);
 }

@@ -7,7 +7,7 @@ use crate::registry;
 use crate::wire::{self, Cluster, Epmd, LastFailure, PeerEntry, Scope};
 
 impl Cluster {
-    /// The cluster as our node sees it.
+    /// Describes the cluster as our node sees it.
     #[must_use]
     pub fn new(view: &ClusterView, registry: &registry::View) -> Self {
         let (state, reason) = match &view.epmd {
@@ -16,7 +16,7 @@ impl Cluster {
             EpmdState::Served => (wire::EpmdState::Served, None),
             EpmdState::Unavailable { reason } => (wire::EpmdState::Unavailable, Some(reason.clone())),
             EpmdState::NameTaken { name } => {
-                (wire::EpmdState::NameTaken, Some(format!("{name} is held by another node of this host")))
+                (wire::EpmdState::NameTaken, Some(format!("{name} is in use by another node of this host")))
             }
         };
         let scope = |scope: &ScopeView| Scope {
@@ -38,7 +38,8 @@ impl Cluster {
     }
 }
 
-/// "A node of this host that looks like a plugin's (`hecate_*d`, no hecate-daemon) but isn't registered".
+/// Returns whether a peer is a connected node of this host that is named like a plugin's node
+/// (`hecate_*d`), but belongs to no registered plugin.
 fn is_unregistered(peer: &PeerView, registry: &registry::View) -> bool {
     let is_plugins = |plugin: &Plugin| plugin.node.as_ref() == Some(&peer.name);
     peer.state == PeerState::Connected
@@ -49,7 +50,7 @@ fn is_unregistered(peer: &PeerView, registry: &registry::View) -> bool {
 }
 
 impl PeerEntry {
-    /// One node, as our own sees it.
+    /// Describes a peer as our node sees it.
     #[must_use]
     pub fn new(peer: &PeerView) -> Self {
         let details = &peer.details;

@@ -5,7 +5,7 @@ use crate::cluster::diagnosis::report::{self, Outcome, Report};
 use crate::wire::{Diagnosis, OwnScope, OwnView, Stage, StageOutcome};
 
 impl Diagnosis {
-    /// What was found, in words.
+    /// Describes the report of a diagnosis.
     #[must_use]
     pub fn new(report: &Report) -> Self {
         Self {

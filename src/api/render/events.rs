@@ -18,7 +18,7 @@ impl StoredEvent {
 }
 
 impl Snapshot {
-    /// The registry as it is.
+    /// Describes all plugins of the registry.
     #[must_use]
     pub fn new(view: &registry::View, home: &Home, nodes: &NodeStates) -> Self {
         let plugins = view.plugins.values();
@@ -40,7 +40,7 @@ impl NodeStateEvent {
 }
 
 impl NodeEvent {
-    /// What is known of the node now.
+    /// Describes a node, with the details of the peer if they are still known.
     #[must_use]
     pub fn new(node: &str, peer: Option<&PeerView>) -> Self {
         Self {

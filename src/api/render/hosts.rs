@@ -8,7 +8,7 @@ use crate::registry;
 use crate::wire::{self, ClusterPlugin, ClusterPlugins, Host, PluginEntry};
 
 impl ClusterPlugins {
-    /// The plugins of the cluster.
+    /// Describes the plugins of all hosts.
     #[must_use]
     pub fn new(view: &ClusterView, registry: &registry::View, home: &Home) -> Self {
         let ours = Host {
@@ -69,7 +69,7 @@ fn entry(plugin: &PluginView) -> PluginEntry {
         since: time(plugin.since),
         reason: plugin.reason.detail.clone(),
         reason_code: plugin.reason.code.name().to_owned(),
-        // Only its own daemon knows.
+        // Only the daemon of that host knows this.
         node_state: None,
         node_failure: None,
     }

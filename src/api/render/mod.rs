@@ -19,7 +19,7 @@ fn time(time: SystemTime) -> String {
 
 /// Returns milliseconds, to the microsecond.
 fn milliseconds(duration: Duration) -> f64 {
-    // Not even an hour has so many that one would be lost.
+    // 2^32 µs are more than an hour, and f64 represents each exactly.
     let micros = u32::try_from(duration.as_micros()).unwrap_or(u32::MAX);
     f64::from(micros) / 1000.0
 }

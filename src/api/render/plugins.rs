@@ -7,7 +7,7 @@ use crate::plugin::{Plugin, PluginName, Status};
 use crate::wire::{self, Connector, Paths, PluginDetail, PluginEntry, Purgeable, Purged, Registered, Removed};
 
 impl Registered {
-    /// The convention's answer.
+    /// Describes a registration, as the convention requires.
     #[must_use]
     pub fn new(name: &PluginName, namespace: &Namespace) -> Self {
         Self { name: name.to_string(), base_dir: namespace.base().display().to_string(), paths: Paths::new(namespace) }
@@ -23,7 +23,7 @@ impl Purgeable {
 }
 
 impl Purged {
-    /// What was removed of this namespace.
+    /// Describes the removal of this namespace.
     #[must_use]
     pub fn new(name: &PluginName, namespace: &Namespace, removed: layout::Removed) -> Self {
         let layout::Removed { directories, files, bytes } = removed;
@@ -38,7 +38,7 @@ impl Purged {
 
 impl Paths {
     fn new(namespace: &Namespace) -> Self {
-        // Home is known to be UTF-8, so that `display` loses nothing.
+        // The path of home is UTF-8, so `display` loses nothing.
         Self {
             sqlite: namespace.sqlite().display().to_string(),
             reckon_db: namespace.reckon_db().display().to_string(),
@@ -69,7 +69,7 @@ impl From<NodeState> for wire::NodeState {
 }
 
 impl PluginEntry {
-    /// The list's entry for a plugin.
+    /// Describes a plugin in the list, without its node's state.
     #[must_use]
     pub fn new(plugin: &Plugin, namespace: &Namespace) -> Self {
         Self {
@@ -98,7 +98,7 @@ impl PluginEntry {
 }
 
 impl PluginDetail {
-    /// All that is known of a plugin.
+    /// Describes a plugin and its namespace.
     #[must_use]
     pub fn new(plugin: &Plugin, namespace: &Namespace, nodes: &NodeStates, contents: layout::Contents) -> Self {
         let connector = |connector: layout::Connector| Connector {

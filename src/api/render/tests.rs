@@ -30,7 +30,7 @@ fn plugin() -> Plugin {
 }
 
 #[test]
-fn a_registration_is_answered_with_exactly_the_convention_s_body() {
+fn the_response_to_a_registration_is_exactly_that_of_the_convention() {
     let answer = encode(&Registered::new(&name("hecate-traderd"), &namespace()));
     let expected = concat!(
         r#"{"name":"hecate-traderd","base_dir":"/home/user/.hecate/hecate-traderd","paths":{"#,
@@ -43,7 +43,7 @@ fn a_registration_is_answered_with_exactly_the_convention_s_body() {
     assert_eq!(answer, expected);
 }
 
-/// A wrong cookie.
+/// Returns states in which the node refused our cookie.
 fn nodes() -> NodeStates {
     let mut nodes = NodeStates::default();
     let state = NodeState::NotConnected(Some(DialCode::CookieMismatch));
@@ -53,7 +53,7 @@ fn nodes() -> NodeStates {
 }
 
 #[test]
-fn an_entry_begins_with_the_convention_s_four_keys() {
+fn an_entry_begins_with_the_four_keys_of_the_convention() {
     let unknown = PluginEntry::new(&plugin(), &namespace()).with_node(&NodeStates::default());
     assert_eq!((unknown.node_state, unknown.node_failure), (Some(wire::NodeState::Unknown), None));
     let nodeless = Plugin { node: None, ..plugin() };
@@ -70,7 +70,7 @@ fn an_entry_begins_with_the_convention_s_four_keys() {
 }
 
 #[test]
-fn what_we_write_our_commands_read() {
+fn a_written_detail_can_be_read_again() {
     let socket = namespace().connectors().join("mail.sock");
     let connectors = vec![layout::Connector { id: "mail".to_owned(), socket, answers: true }];
     let contents = layout::Contents { connectors, extra_directories: vec!["hecate-agents".to_owned()] };
@@ -80,7 +80,7 @@ fn what_we_write_our_commands_read() {
 }
 
 #[test]
-fn the_cluster_in_words() {
+fn the_cluster_is_described_and_unregistered_nodes_are_listed() {
     let peer = |name: &str, on_this_host, state| PeerView {
         name: name.parse().unwrap(),
         on_this_host,
@@ -129,7 +129,7 @@ fn the_cluster_in_words() {
     );
     assert_eq!(encode(&Cluster::new(&view, &registry::View::default())), expected);
 
-    // Only what is connected, here, called like a plugin's node, and nobody's.
+    // Only nodes that are connected, on this host, named like a plugin's, and not registered.
     let traderd = plugin();
     let registry = registry::View {
         plugins: [(traderd.name.clone(), Arc::new(traderd))].into_iter().collect(),

@@ -9,7 +9,7 @@ use super::time;
 use crate::wire::{TraceDirection, TraceEvent, TraceLayer, TraceStarted};
 
 impl TraceStarted {
-    /// From now on.
+    /// Describes a trace that starts now.
     #[must_use]
     pub fn now(node: &NodeName) -> Self {
         Self { at: time(SystemTime::now()), node: node.to_string() }
@@ -17,7 +17,7 @@ impl TraceStarted {
 }
 
 impl TraceEvent {
-    /// What happened, in words.
+    /// Describes a traced event.
     #[must_use]
     pub fn new(event: &trace::TraceEvent) -> Self {
         Self {
