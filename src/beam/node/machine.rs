@@ -214,7 +214,7 @@ pub struct Machine {
     by_name: HashMap<NodeName, LinkId>,
     down: BTreeMap<NodeName, Peer>,
     dialer: HashSet<NodeName>,
-    /// For each peer that has sent `init_connect` on the present connection, the nodes that its
+    /// For each peer that has sent `init_connect` on the current connection, the nodes that its
     /// name server knows.
     known: HashMap<LinkId, BTreeSet<NodeName>>,
     /// Total number of names in `known`.

@@ -2,8 +2,8 @@
 //! Erlang node expects of its peers.
 //!
 //! ```text
-//! accept, connect -> dist::setup -> task -> machine -> services::{functions, gen_server, pg, global, global_group, net_kernel, rpc}
-//! handle, dist::link -> intake ---^  ^-- the only owner of the state; carries out the machine's effects
+//! accept, connect -> dist::setup -> task -> machine -> services::{functions, gen_server, pg, ...}
+//! handle, dist::link -> intake ---^  ^-- owns the state; carries out the machine's effects
 //! ```
 //!
 //! `machine` and its submodules are pure: they turn inputs and the time into effects. [`task`] owns
