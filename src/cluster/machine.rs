@@ -173,7 +173,8 @@ impl ClusterMachine {
         self.membership.strangers(view, |name| self.dialer.is_here(name))
     }
 
-    /// Returns whether it is unknown whether this user, another than ours, has a hecate-daemon.
+    /// Returns whether this is another user, of whom it is not known whether they have a
+    /// hecate-daemon.
     #[must_use]
     pub fn is_stranger(&self, uid: u32) -> bool {
         self.membership.is_stranger(uid)
@@ -223,8 +224,8 @@ impl ClusterMachine {
 
     // ---- Nodes that refuse to connect -----------------------------------------------------------
 
-    /// Returns the nodes of plugins that run on this host and refuse to connect. A node is one of a
-    /// registered plugin, or named like one.
+    /// Returns the nodes of plugins that run on this host and refuse to connect. A plugin has
+    /// registered the node, or the node has the name of a plugin.
     pub fn refusing<'a>(
         &self,
         view: &View,
@@ -278,8 +279,8 @@ impl ClusterMachine {
         self.is_stale = true;
     }
 
-    /// EPMD was asked for the names of this host. Returns whether it has just become known that it
-    /// does not answer: when it has not for [`limits::EPMD_ABSENCE`], in which it could be restarted.
+    /// EPMD was asked for the names of this host. Returns whether EPMD counts as unavailable from now
+    /// on: after [`limits::EPMD_ABSENCE`] without an answer, in which it could have been restarted.
     pub fn epmd_answered(&mut self, now: Instant, answer: Result<(), String>) -> bool {
         let was_silent = self.is_epmd_silent;
         match answer {

@@ -55,7 +55,7 @@ pub struct Joined {
     pub name: NodeName,
     /// Its registration with EPMD.
     pub registration: Registration,
-    /// The preferred short names, which are taken.
+    /// The preferred short names that other nodes have.
     pub taken: Vec<String>,
 }
 
@@ -70,7 +70,7 @@ pub struct Epmd {
 impl Epmd {
     /// Returns the EPMD at `epmd_port`, for a node that listens on the port of `listener`. An EPMD that
     /// we start or serve listens on `addresses` (`ERL_EPMD_ADDRESS`) and on loopback. Without
-    /// addresses, the system's listens on all, and ours on those of `listener`.
+    /// addresses, the system's EPMD listens on all addresses, and ours on those of `listener`.
     ///
     /// # Errors
     /// The address of the listener cannot be read.
@@ -176,14 +176,14 @@ fn owner((uid, holder): (u32, Option<Holder>)) -> EpmdOwner {
     EpmdOwner { uid, pid, program }
 }
 
-/// Returns the name to try after the default name `taken` is taken; none if its digits could not be
-/// saved, or it would be too long.
+/// Returns the name to try if another node has the default name `taken`. Returns none if its digits
+/// could not be saved, or if it would be too long.
 async fn next_name(wanted: &WantedName, taken: &NodeName, layout: &Arc<Layout>) -> Option<NodeName> {
     let (with_uid, host) = (with_uid(wanted), wanted.name.host());
     if *taken == wanted.name {
         return NodeName::new(&with_uid, host).ok();
     }
-    // If these digits are taken too, an attacker has read them in EPMD.
+    // Another node can have these digits only if it has read them in EPMD, so they are replaced.
     let digits = taken.short_name().strip_prefix(&with_uid).and_then(|rest| rest.strip_prefix('_')).map(str::to_owned);
     let layout = layout.clone();
     let next = spawn_blocking(move || layout.node_digits(digits.as_deref())).await.ok()?;

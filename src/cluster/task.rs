@@ -164,8 +164,7 @@ struct Start {
 
 async fn run(mut start: Start, show_node: watch::Sender<Option<Handle>>, mut stopped: oneshot::Receiver<()>) {
     let (publish, registry) = (start.publish.clone(), start.registry.clone());
-    // After the first failure to join, the stored plugins need not wait for their nodes: the registry
-    // checks only their sockets.
+    // After the first failure to join, the registry judges the stored plugins by their sockets alone.
     let (fail, mut failed) = watch::channel(false);
     let report = move |epmd, owners: &Arc<[EpmdOwner]>| {
         fail.send_replace(true);
@@ -209,7 +208,7 @@ struct Cluster {
     publish: watch::Sender<Arc<ClusterView>>,
     epmd: Epmd,
     registration: Option<Registration>,
-    /// The preferred names, which are taken.
+    /// The preferred names that other nodes have.
     names_taken: Vec<String>,
     machine: ClusterMachine,
     /// The proxies of running plugins.
@@ -267,7 +266,7 @@ impl Cluster {
             let _ = listen.await;
             None
         });
-        // What happened while we were in no cluster is nobody's news.
+        // Events from before the node joined are not sent.
         let events = Follower::new(registry.clone(), registry.view().revision);
         let finder = Finder::new(name.clone(), node.clone(), dialer.clone(), &settings.finding);
         Self {

@@ -45,7 +45,7 @@ pub struct DiagnosisSettings {
     pub dialer: Dialer,
     /// The cookie of the cluster.
     pub cookie: Cookie,
-    /// The challenges that we have sent, shared with our node.
+    /// The challenges of all handshakes, shared with our node.
     pub challenges: Challenges,
     /// Whether our node is hidden.
     pub hidden: bool,

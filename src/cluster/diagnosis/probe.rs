@@ -68,7 +68,7 @@ pub(super) async fn reach(
         (Err(error), None) => return Err(error.into()),
         (Err(error), Some((address, _))) => {
             report.skipped(Stage::Epmd, format!("{error}; trying {address} instead (ERL_DIST_PORT)"));
-            "other names are unknown".to_owned()
+            "other names unknown".to_owned()
         }
     };
     let Some((address, connected)) = attempt.reached else {
@@ -118,7 +118,7 @@ async fn try_address(dialer: &Dialer, ip: IpAddr, short: &str, here: bool) -> At
     Attempt { ip, names, reached }
 }
 
-/// Returns text with the names in an EPMD except `but`: at most `SHOWN`, and the number of the rest.
+/// Describes the names in an EPMD except `but`: at most `SHOWN`, and the number of the rest.
 fn others(names: &[(String, u16)], but: &str) -> String {
     const SHOWN: usize = 20;
     let valid = |name: &&str| *name != but && NodeName::new(name, "host").is_ok();

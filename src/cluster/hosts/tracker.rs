@@ -84,8 +84,8 @@ struct Link {
     connection: u64,
     /// The revision of the report; none until the daemon has answered over this connection.
     revision: Option<u64>,
-    /// The latest revision of an event since the daemon was asked; the maximum if an unknown number
-    /// of events is missing.
+    /// The latest revision of an event since the daemon was asked. The maximum means that the latest
+    /// revision is unknown.
     latest: u64,
     asking: bool,
     /// The earliest time of the next question.

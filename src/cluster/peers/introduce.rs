@@ -1,6 +1,6 @@
 //! Introduces our peers to each other, so that they mesh as they would around an Erlang node.
 //!
-//! `global` meshes the nodes that it knows, but it can't know us (see
+//! `global` meshes the nodes that it knows, but it cannot know us (see
 //! `beam::node::services::global`), and pg is not transitive. So when two published peers arrive
 //! that are not connected to each other, we ask one of them to connect to the other, until it does.
 //! Hidden peers are never introduced.
@@ -251,7 +251,7 @@ impl Introducer {
                 self.apart.insert(pair, (now, times));
                 continue;
             }
-            // Alternates between the two: perhaps only one can reach the other, or accepts our call.
+            // Asks the two in turn, because perhaps only one can reach the other or accepts our call.
             let (on, to) = match (self.daemons.contains(of), self.daemons.contains(name)) {
                 (true, true) => continue,
                 (true, false) => (name, of),

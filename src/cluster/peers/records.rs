@@ -86,7 +86,7 @@ impl PeerRecords {
         }
     }
 
-    /// A node has another name than the one that was dialled, and gets the introduction of that one.
+    /// A node has another name than the dialled one. That name gets the same introduction.
     pub fn calls_itself(&mut self, now: SystemTime, name: &str, other: NodeName) {
         if let Some(by) = self.of(name).map(|record| record.introduced_by.clone()) {
             self.introduced(now, [other], &by);

@@ -22,8 +22,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// The pause after a node has closed its connection in order and still runs, because its
 /// administrator may have wanted that. Each further such close doubles it.
 const LEFT_PAUSE: Duration = Duration::from_secs(10);
-/// The longest such pause. After a connection that lasted this long, the next pause is the first one
-/// again.
+/// The longest such pause. A connection that lasted this long resets the pause.
 const LONGEST_LEFT_PAUSE: Duration = Duration::from_secs(60);
 /// The pause after a refusal, such as one because of the cookie. It ends early if the node's port in
 /// EPMD changes.
@@ -132,7 +131,7 @@ impl Outcome {
 /// An input of [`Redialer::handle`].
 #[derive(Debug)]
 pub enum RedialInput {
-    /// The nodes to connect to that this host's EPMD has now, each with its port.
+    /// The names in this host's EPMD to connect to, each with its port.
     Epmd(Vec<(NodeName, u16)>),
     /// The configured nodes.
     Configured(Vec<NodeName>),
@@ -183,12 +182,12 @@ pub enum Asked {
 #[derive(Debug)]
 pub struct Redialer {
     targets: BTreeMap<NodeName, Target>,
-    /// For nodes with another name than the one that was dialled: the dialled name and the real one.
+    /// The real name of each node that has another name than the one that was dialled.
     aliases: BTreeMap<NodeName, NodeName>,
     /// Nodes that our node remembers although they are not connected, each with the time at which it
     /// may be forgotten.
     absent: BTreeMap<NodeName, Instant>,
-    /// The sources that have not answered yet, and whose first request has not failed either.
+    /// The sources whose first request is not finished.
     unasked: BTreeSet<Asked>,
     jitter: Jitter,
 }

@@ -106,7 +106,7 @@ mod tests {
             &Introduction::Epmd,
         );
         records.dialling(later, "new@h");
-        let failure = DialFailure { code: DialCode::TcpRefused, detail: "nobody".to_owned(), at: now };
+        let failure = DialFailure { code: DialCode::TcpRefused, detail: "refused".to_owned(), at: now };
         records.dialled("new@h", Some(failure.clone()));
         records.dialled("others@h", Some(DialFailure { code: DialCode::ForeignOwner, ..failure.clone() }));
         records.dialling(later, "untried@h");
@@ -124,7 +124,7 @@ mod tests {
             [
                 ("down@h".to_owned(), PeerState::Connecting, "closed_by_peer: it left".to_owned(), 1),
                 ("far@f".to_owned(), PeerState::Connecting, "connecting: first attempt to connect".to_owned(), 1),
-                ("new@h".to_owned(), PeerState::Disconnected, "tcp_refused: nobody".to_owned(), 1),
+                ("new@h".to_owned(), PeerState::Disconnected, "tcp_refused: refused".to_owned(), 1),
                 ("up@h".to_owned(), PeerState::Connected, "connected: connected".to_owned(), 0),
             ]
         );

@@ -57,7 +57,7 @@ impl MembershipTracker {
         owners.filter(|owner| self.is_stranger(*owner)).collect()
     }
 
-    /// Returns whether this is another user of this host, who is not known to have a hecate-daemon.
+    /// Returns whether this is another user of this host who is not known to have a hecate-daemon.
     #[must_use]
     pub fn is_stranger(&self, uid: u32) -> bool {
         uid != self.uid && !self.is_neighbour(uid)
