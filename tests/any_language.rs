@@ -1,7 +1,7 @@
 //! Runs the code in `docs/plugins-any-language.md`: the plugins in Python and Node.js against the
 //! daemon, and the request in each language that `make deps` installs.
 
-#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a failed expectation fails the test")]
 
 mod support;
 
@@ -70,7 +70,7 @@ fn run_file(host: &Host, name: &str) -> PathBuf {
     host.namespace(PLUGIN).join("run").join(name)
 }
 
-/// Checks each promise of the guide with one plugin of it.
+/// Checks each promise of the guide with the plugin of one language.
 fn does_what_the_guide_demands(language: &Language) {
     let host = Host::new();
     let _epmd = host.epmd();

@@ -1,7 +1,7 @@
-//! What the API bears: bodies, heads, connections and their pace at and beyond every bound, the start and the stop. Held
-//! with real connections.
+//! The limits of the API: bodies, heads, connections and their pace at and beyond each limit, the
+//! start and the stop. The tests use real connections.
 
-#![allow(clippy::expect_used, reason = "a test ends where it is surprised")]
+#![allow(clippy::expect_used, reason = "a failed expectation fails the test")]
 
 mod support;
 
@@ -16,7 +16,8 @@ use support::world::World;
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 
-/// Short enough for a test, long enough for a busy machine to do what is not bounded by it.
+/// Short enough for a test, and long enough that only the tested limit is exceeded on a busy
+/// machine.
 const SHORT: Duration = Duration::from_millis(150);
 
 // ---- Bodies ---------------------------------------------------------------------------------
@@ -27,7 +28,7 @@ async fn a_body_over_the_limit_is_refused_and_the_client_sees_it() {
     let fits = format!(r#"{{"name":"hecate-traderd","x":"{}"}}"#, "x".repeat(limits::HTTP_BODY - 32));
     assert_eq!(fits.len(), limits::HTTP_BODY);
     assert_eq!(ask(&world, &post(&fits)).await.status, 201);
-    // The client writes all of it before it reads: far more than any buffer on the way holds.
+    // The client writes the whole body before it reads, far more than all buffers hold.
     let refused = (413, "body_too_large".to_owned());
     for length in [limits::HTTP_BODY + 1, 8 << 20] {
         let mut client = Client::new(&world).await;
@@ -43,18 +44,19 @@ async fn a_body_over_the_limit_is_refused_and_the_client_sees_it() {
         client.send(&format!("10000\r\n{}\r\n", "x".repeat(0x10000))).await;
     }
     client.send("0\r\n\r\n").await;
-    assert_eq!(client.answer(true).await.refusal(), refused, "a length that nobody announced");
+    assert_eq!(client.answer(true).await.refusal(), refused, "a body without a content-length");
 }
 
 #[tokio::test]
 async fn a_client_that_waits_for_100_continue_is_refused_before_it_sends() {
-    // Were the rest of the body awaited all the same, the connection would stay open beyond the test's patience.
+    // If the server waited for the rest of the body, the connection would stay open longer than the
+    // test waits.
     let linger = Duration::from_secs(3600);
     let world = World::start(Limits { linger, ..Limits::default() }).await;
     let head = "POST /api/plugins/register HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: ";
     let mut client = Client::new(&world).await;
     client.send(&format!("{head}{}\r\n\r\n", limits::HTTP_BODY + 1)).await;
-    assert_eq!(client.answer(true).await.status, 413, "and no 100 before it");
+    assert_eq!(client.answer(true).await.status, 413, "without a 100 response before it");
     client.closed().await;
 
     let body = r#"{"name":"hecate-traderd"}"#;
@@ -108,7 +110,7 @@ async fn one_connection_serves_many_requests() {
         client.send("GET /livez HTTP/1.1\r\nHost: x\r\n\r\n").await;
         assert_eq!(client.answer(true).await.text, r#"{"status":"ok"}"#);
     }
-    // Pipelined, and answered in order.
+    // Pipelined requests are answered in order.
     let name = r#"{"name":"hecate-traderd"}"#;
     client
         .send(&format!("{}GET /api/plugins HTTP/1.1\r\nHost: x\r\n\r\nGET /no HTTP/1.1\r\nHost: x\r\n\r\n", post(name)))
@@ -138,7 +140,7 @@ async fn a_client_may_close_its_sending_half_after_a_request() {
     let mut client = Client::new(&world).await;
     client.send("GET /api/plugins HTTP/1.1\r\nHost: x\r\n\r\n").await;
     in_time(client.0.shutdown()).await.expect("half closed");
-    // The call waits, so that the closed half has been seen before the answer is written.
+    // The request waits for the start, so the server sees the closed half before it responds.
     for _ in 0..10 {
         assert_eq!(get(&world, "/livez").await.status, 200);
     }
@@ -156,7 +158,7 @@ async fn head_answers_like_get_without_the_body() {
     let answer = client.answer(false).await;
     assert_eq!((answer.status, answer.header("content-length")), (200, Some("3")), "`[]` and a newline");
     assert_eq!(client.answer(false).await.status, 404);
-    assert_eq!(client.answer(true).await.status, 200, "no body stood between");
+    assert_eq!(client.answer(true).await.status, 200, "no body was sent");
 }
 
 #[tokio::test]
@@ -235,7 +237,7 @@ async fn a_stop_finishes_requests_in_progress() {
     let (first, rest) = request.split_at(request.len() - 5);
     let mut under_way = Client::new(&world).await;
     under_way.send(&first.replace("Host: localhost", "Host: localhost\r\nExpect: 100-continue")).await;
-    // It is under way for certain once the daemon asks for the body.
+    // The request has reached the daemon once it asks for the body.
     assert_eq!(under_way.line().await, "HTTP/1.1 100 Continue");
     assert_eq!(under_way.line().await, "");
     let mut idle = Client::new(&world).await;
@@ -254,13 +256,13 @@ async fn a_stop_finishes_requests_in_progress() {
 
 #[tokio::test]
 async fn a_stop_waits_for_requests_for_a_limited_time() {
-    // Nothing else ends this request within the test's patience.
+    // Nothing else ends this request within the time that the test waits.
     let hour = Duration::from_secs(3600);
     let world = World::start(Limits { drain: SHORT, body_time: hour, call: hour, ..Limits::default() }).await;
     let mut stuck = Client::new(&world).await;
     let head = "POST /api/plugins/register HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 10\r\n\r\n";
     stuck.send(head).await;
-    assert_eq!(stuck.line().await, "HTTP/1.1 100 Continue", "it is under way");
+    assert_eq!(stuck.line().await, "HTTP/1.1 100 Continue", "the request is in progress");
     assert_eq!(stuck.line().await, "");
     world.stop.cancel();
     in_time(world.server).await.expect("ended");

@@ -1,7 +1,7 @@
-//! What the API promises to its clients, held with real connections: the convention's three calls to the letter, every
-//! refusal in its one shape, and what the daemon says of itself.
+//! Tests the API's contract with real connections: the three calls of the convention, the problem
+//! document of each refusal, and the daemon's reports about itself.
 
-#![allow(clippy::expect_used, reason = "a test ends where it is surprised")]
+#![allow(clippy::expect_used, reason = "a failed expectation fails the test")]
 
 mod support;
 
@@ -49,11 +49,11 @@ async fn the_life_of_a_registration() {
     let head =
         format!(r#"{{"name":"hecate-traderd","version":"0.1.0","socket":"{base}/sockets/api.sock","status":"running""#);
     assert!(list.text.contains(&head), "{}", list.text);
-    assert_eq!(list.body[1]["description"], Value::Null, "null has cleared it");
+    assert_eq!(list.body[1]["description"], Value::Null, "null clears the field");
 
     let detail = get(&world, "/api/plugins/hecate-traderd").await.body;
     assert_eq!(detail["paths"], first.body["paths"]);
-    assert_eq!(detail["version"], "0.1.0", "what was absent has stayed");
+    assert_eq!(detail["version"], "0.1.0", "an absent field keeps its value");
 
     let gone = delete(&world, "/api/plugins/hecate-traderd").await;
     assert_eq!((gone.status, gone.text.as_str()), (200, r#"{"ok":true}"#));
@@ -80,7 +80,7 @@ async fn only_a_separate_purge_deletes_data() {
     let revision = world.registry.view().revision;
     let check = get(&world, data).await;
     let expected = json!({"name": "hecate-traderd", "base_dir": base.display().to_string()});
-    assert_eq!((check.status, check.body), (200, expected), "a dead socket keeps nobody from it");
+    assert_eq!((check.status, check.body), (200, expected), "a dead socket does not prevent a purge");
     assert!(base.join("sqlite/precious.db").exists() && base.join("sockets/api.sock").exists());
     assert_eq!(world.registry.view().revision, revision, "a check changes nothing");
     let purged = delete(&world, data).await;
@@ -118,7 +118,8 @@ async fn another_node_conflicts_while_the_plugins_node_is_connected() {
     register(&world, json!({"name": "hecate-traderd", "node": node})).await;
     let up = Membership::NodeUp { node: node.parse().unwrap(), on_this_host: true };
     world.registry.membership(up).await;
-    // The queue is in order: this call is answered after the node has been seen.
+    // The registry handles messages in order, so it has handled the node's connection before this
+    // request.
     let other = register(&world, json!({"name": "hecate-traderd", "node": "other@here"})).await;
     assert_eq!(other.refusal(), (409, "node_conflict".to_owned()));
     assert!(other.text.contains("hecate_traderd@here"), "{}", other.text);
@@ -215,7 +216,7 @@ async fn a_request_has_exactly_one_host() {
     }
 }
 
-// ---- How the daemon is doing ----------------------------------------------------------------
+// ---- Health and cluster ---------------------------------------------------------------------
 
 #[tokio::test]
 async fn health_has_the_documented_fields() {
@@ -252,7 +253,7 @@ async fn the_severity_of_a_problem_sets_status_and_readiness() {
             true => assert_eq!(readyz.text, r#"{"status":"ok"}"#),
             false => assert_eq!(readyz.refusal(), (503, "some_code".to_owned())),
         }
-        assert_eq!(get(&world, "/api/plugins").await.status, 200, "served all the same");
+        assert_eq!(get(&world, "/api/plugins").await.status, 200, "the API serves despite the problem");
     }
     world.status.send_modify(|status| status.phase = Phase::Stopping);
     assert_eq!(get(&world, "/readyz").await.refusal(), (503, "stopping".to_owned()));
@@ -303,7 +304,11 @@ async fn the_plugins_of_all_hosts_are_listed_and_lost_ones_are_marked() {
         "hosts": [{"daemon": null, "host": "", "state": "connected", "since": null, "plugins": 1, "left_out": 0}],
         "plugins": [with(own.clone(), "", Value::Null, Value::Null)],
     });
-    assert_eq!(get(&world, "/api/cluster/plugins").await.body, alone, "without a cluster there are ours");
+    assert_eq!(
+        get(&world, "/api/cluster/plugins").await.body,
+        alone,
+        "without a cluster, only the plugins of this host"
+    );
 
     world.cluster.send_replace(Arc::new(support::world::with_a_lost_host("hecate-traderd")));
     let (epoch, later) = ("1970-01-01T00:00:00.000Z", "1970-01-01T00:00:01.500Z");

@@ -1,7 +1,7 @@
 //! Crowds at the API's socket: thousands of connections that are idle, half sent or unread, or that
 //! close and reopen, do not delay other clients, and beyond the limit probes are still answered.
 
-#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a failed expectation fails the test")]
 
 mod support;
 
@@ -64,7 +64,7 @@ async fn a_connection_that_awaits_its_body_or_whose_answers_are_not_read_is_clos
 
     let mut unread = Client::new(&world).await;
     let many = "GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n".repeat(1000);
-    // It is stuck once the socket's buffer is full.
+    // The response is stuck once the socket's buffer is full.
     while unread.0.get_ref().try_write(many.as_bytes()).is_ok() {
         tokio::task::yield_now().await;
     }
@@ -76,7 +76,7 @@ async fn a_connection_that_awaits_its_body_or_whose_answers_are_not_read_is_clos
 #[tokio::test]
 async fn a_request_that_is_unread_when_its_connection_is_evicted_gets_503() {
     let world = World::start(Limits { connections: 1, share: 1, ..Limits::default() }).await;
-    // The server runs in this thread, and reads nothing in between.
+    // The server runs in this thread, so it reads nothing in between.
     let mut unread = UnixStream::connect(&world.socket).unwrap();
     unread.write_all(LIST.as_bytes()).unwrap();
     let mut newer = UnixStream::connect(&world.socket).unwrap();
@@ -99,8 +99,8 @@ async fn beyond_the_limit_only_probes_are_answered() {
     let limits = Limits { connections: 1, share: 1, ready: HOUR, call: HOUR, head_time: HOUR, ..Limits::default() };
     let world = World::starting(limits).await;
     let mut waiting = Client::new(&world).await;
-    // The second call is being handled once the first is answered, and waits until the daemon is
-    // up.
+    // The server handles the second request once it has answered the first one. The second one
+    // waits until the daemon is up.
     waiting.send(&format!("{LIVE}{LIST}")).await;
     assert_eq!(waiting.answer(true).await.status, 200);
     for (path, status) in [("/livez", 200), ("/health", 200), ("/readyz", 503)] {
@@ -118,11 +118,11 @@ async fn beyond_the_limit_only_probes_are_answered() {
     let mut slow = Client::new(&world).await;
     slow.send("GET /livez HTTP/1.1\r\n").await;
     slow.closed().await;
-    assert!(begun.elapsed() >= limited_time, "it has its time");
+    assert!(begun.elapsed() >= limited_time, "the connection was closed before its time limit");
 
     world.status.send_modify(|status| status.phase = Phase::Running);
     world.registry.membership(Membership::Settled).await;
-    assert_eq!(waiting.answer(true).await.status, 200, "whoever was there first was never closed");
+    assert_eq!(waiting.answer(true).await.status, 200, "an older connection was closed");
     assert_eq!(get(&world, "/api/plugins").await.status, 200);
 }
 
@@ -139,9 +139,9 @@ async fn an_event_stream_is_never_closed_for_another_connection() {
     while stream.line().await != "id: 10" {}
 }
 
-// ---- Thousands, and the real daemon -----------------------------------------------------------
+// ---- Thousands of connections to the built daemon ---------------------------------------------
 
-/// Where [`crowd`] connects to, and how often.
+/// The socket that [`crowd`] connects to, and the number of connections.
 const CROWD: &str = "HECATE_TEST_CROWD";
 
 /// Runs in another process: opens connections, reports it, and keeps them until its standard input
@@ -168,12 +168,12 @@ fn stalled_connection(socket: &str, number: usize) -> UnixStream {
         2 => "POST /api/plugins/register HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{".to_owned(),
         _ => "GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n".repeat(50),
     };
-    // It may be closed already.
+    // The server may have closed it already.
     let _ = connection.write_all(sent.as_bytes());
     connection
 }
 
-/// Where [`churn`] connects to.
+/// The socket that [`churn`] connects to.
 const CHURN: &str = "HECATE_TEST_CHURN";
 
 /// Runs in another process: opens connections and closes them again, until its standard input ends.
@@ -237,7 +237,7 @@ fn evictions(host: &Host) -> u64 {
     line.parse().expect("a number")
 }
 
-/// Calls that must succeed in each round, whatever others do. Prints how long they take.
+/// Makes requests that must succeed in each round, and prints how long they take.
 fn answers_four_calls(host: &Host, rounds: usize) {
     for round in 0..rounds {
         let begun = std::time::Instant::now();
@@ -251,14 +251,14 @@ fn answers_four_calls(host: &Host, rounds: usize) {
 
 fn no_other_client_is_delayed_by(processes: usize, connections: usize) {
     let (host, _epmd, daemon) = Host::running(&[]);
-    // The usual limit of a login.
+    // The usual limit of a login session.
     let pid = Pid::from_raw(i32::try_from(daemon.id()).unwrap());
     prlimit(pid, Resource::Nofile, Rlimit { current: Some(1024), maximum: getrlimit(Resource::Nofile).maximum })
         .unwrap();
     let crowds = crowds(&host, processes, connections);
     answers_four_calls(&host, 20);
     let kept = limits::HTTP_CONNECTIONS + limits::HTTP_LIMITED;
-    wait_for("the others were closed", || evictions(&host) >= u64::try_from(connections - kept).unwrap());
+    wait_for("the other connections are closed", || evictions(&host) >= u64::try_from(connections - kept).unwrap());
     assert_eq!(daemon.log_lines(&["open files"]), Vec::<String>::new());
     drop(crowds);
 }
@@ -269,7 +269,7 @@ fn connections_that_close_and_reopen_reset_no_complete_request() {
     let attackers = attackers("churn", CHURN, host.socket().to_str().unwrap(), 10);
     answers_four_calls(&host, 10);
     let status = Daemon::command(&host, &[]).arg("status").output().unwrap();
-    assert!(status.status.success(), "a command waits for its turn: {status:?}");
+    assert!(status.status.success(), "a command failed: {status:?}");
     assert!(evictions(&host) > 0, "there were too few connections");
     drop(attackers);
 }

@@ -1,6 +1,7 @@
-//! `GET /api/events`, read as hecate-web reads it: each chunk of the body alone, with one event in it, of one `data:` line.
+//! `GET /api/events`, read as hecate-web reads it: each chunk of the body is one event with one
+//! `data:` line.
 
-#![allow(clippy::expect_used, reason = "a test ends where it is surprised")]
+#![allow(clippy::expect_used, reason = "a failed expectation fails the test")]
 
 mod support;
 
@@ -27,7 +28,7 @@ struct Event {
     data: Value,
 }
 
-/// A client that follows.
+/// A client that reads an event stream.
 struct Follower(Client);
 
 impl Follower {
@@ -49,7 +50,7 @@ impl Follower {
         Self(client)
     }
 
-    /// The next chunk of the body; none at its end.
+    /// Returns the next chunk of the body, or `None` at its end.
     async fn chunk(&mut self) -> Option<String> {
         let length = usize::from_str_radix(&self.0.line().await, 16).expect("the length of a chunk");
         let mut chunk = vec![0; length + 2];
@@ -123,12 +124,13 @@ async fn a_client_that_reconnects_gets_missed_events() {
     }
     register(&world, json!({"name": "hecate-lastd"})).await;
     back.expect("plugin_registered_v1", Some(6)).await;
-    // Up to date: nothing but what comes.
+    // With the current id, the client gets only new events.
     let mut current = Follower::begin(&world, Some("6")).await;
     register(&world, json!({"name": "hecate-lastd"})).await;
     current.expect("plugin_registered_v1", Some(7)).await;
 
-    // Older than the log, newer than it has ever been, and no id of ours: from the beginning.
+    // An id older than the log, a future id and an invalid id: the stream starts with a snapshot or
+    // the oldest event.
     let database = world.directory.path().join("home/hecate-daemon/sqlite/plugins.db");
     let database = rusqlite::Connection::open(database).expect("opened");
     database.execute("DELETE FROM events WHERE revision <= 3", ()).expect("shortened");
@@ -168,7 +170,7 @@ async fn events_of_nodes_have_no_id() {
     );
     show(vec![peer("a@h", PeerState::Disconnected, 3), peer("b@h", PeerState::Connected, 2)]);
     assert_eq!(client.expect("node_down_v1", None).await["at"], "1970-01-01T00:00:03.000Z");
-    // Away, and back before anybody looked.
+    // The node disconnects and reconnects before the daemon checks.
     show(vec![peer("b@h", PeerState::Connected, 4)]);
     assert_eq!(client.expect("node_down_v1", None).await["node"], "b@h");
     assert_eq!(client.expect("node_up_v1", None).await["node"], "b@h");
@@ -200,7 +202,7 @@ async fn changes_of_the_states_of_plugins_nodes_are_sent() {
 
 #[tokio::test]
 async fn a_hundred_streams_run_at_once_and_more_are_refused() {
-    // All are of one process here, whose share is smaller.
+    // All streams come from one process here, and a process may have fewer by default.
     let world = World::start(Limits { stream_share: limits::HTTP_STREAMS, ..Limits::default() }).await;
     let mut clients = Vec::new();
     for _ in 0..limits::HTTP_STREAMS {
@@ -218,7 +220,7 @@ async fn a_hundred_streams_run_at_once_and_more_are_refused() {
             client.expect("plugin_registered_v1", Some(id)).await;
         }
     }
-    // A client that leaves makes room.
+    // A client that leaves frees its stream.
     clients.pop();
     in_time(until_a_stream_begins(&world)).await;
 }
@@ -240,11 +242,11 @@ async fn a_client_that_leaves_frees_its_stream_at_once() {
     follower.expect("snapshot_v1", Some(0)).await;
     assert_eq!(get(&world, "/api/events").await.status, 503);
     drop(follower);
-    // Nothing is written to the stream.
+    // No event is written to the stream.
     in_time(until_a_stream_begins(&world)).await;
 }
 
-/// Tries until there is room.
+/// Retries until a stream starts.
 async fn until_a_stream_begins(world: &World) {
     loop {
         let mut client = Client::new(world).await;
@@ -264,18 +266,19 @@ async fn a_stalled_client_is_disconnected_and_delays_no_other() {
     stalled.expect("snapshot_v1", Some(0)).await;
     reader.expect("snapshot_v1", Some(0)).await;
     let description = "x".repeat(limits::PLUGIN_DESCRIPTION);
-    // More than a socket takes unread, and far more events than are kept for one who is behind.
+    // More than a socket buffers, and far more events than are kept for a slow client.
     let last = 400;
     for id in 1..=last {
         register(&world, json!({"name": "hecate-traderd", "description": description})).await;
         reader.expect("plugin_registered_v1", Some(id)).await;
     }
-    // It reads again, too late: what was written is there, and then the connection ends within an event or between two.
+    // The client reads again, too late. It gets what was sent, and then the connection ends,
+    // perhaps within an event.
     let mut rest = Vec::new();
     in_time(stalled.0.0.read_to_end(&mut rest)).await.expect("readable");
     let text = String::from_utf8_lossy(&rest);
     assert!(text.contains("id: 1\n") && !text.contains(&format!("id: {last}\n")), "it got {} bytes", rest.len());
-    assert!(!text.ends_with("0\r\n\r\n"), "it was cut off");
+    assert!(!text.ends_with("0\r\n\r\n"), "the stream must not end normally");
     register(&world, json!({"name": "hecate-lastd"})).await;
     reader.expect("plugin_registered_v1", Some(last + 1)).await;
 }
@@ -298,7 +301,7 @@ async fn streams_end_cleanly_when_the_daemon_stops() {
     client.expect("snapshot_v1", Some(0)).await;
     world.stop.cancel();
     assert_eq!(client.chunk().await, None, "the body has an end");
-    in_time(world.server).await.expect("nobody keeps it");
+    in_time(world.server).await.expect("the server ends");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -327,7 +330,7 @@ async fn head_starts_no_stream() {
     assert_eq!(client.line().await, "HTTP/1.1 200 OK");
     assert_eq!(client.line().await, "content-type: text/event-stream");
     while !client.line().await.is_empty() {}
-    // The connection goes on: there is no body.
+    // The connection stays open, because the response has no body.
     client.send("GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
     assert_eq!(client.answer(true).await.status, 200);
     assert_eq!(get(&world, "/api/plugins").await.status, 200);

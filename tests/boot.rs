@@ -1,7 +1,8 @@
-//! How the daemon comes up, and what can be in its way: no EPMD, a lost one, another daemon, a taken name, what a killed
-//! predecessor left, a node that calls itself otherwise, a wrong cookie, and strangers on its ports.
+//! The start of the daemon and what can disturb it: a missing or lost EPMD, another daemon, a name
+//! in use, files of a killed daemon, a node with another name, a wrong cookie, and strangers on its
+//! ports.
 
-#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a failed expectation fails the test")]
 
 mod support;
 
@@ -18,26 +19,26 @@ use support::daemon::Daemon;
 use support::erl::{Erl, Start};
 use support::{Host, PATIENCE, epmd, http, program, wait_for};
 
-/// The codes of the problems in `/health`.
+/// Returns the codes of the problems in `/health`.
 fn problems(health: &Value) -> Vec<&str> {
     let problems = health["problems"].as_array().unwrap();
     problems.iter().map(|problem| problem["code"].as_str().unwrap()).collect()
 }
 
-/// Waits until the socket answers, and gives `/health`.
+/// Waits until the socket answers, and returns `/health`.
 fn health(host: &Host) -> Value {
     wait_for("the socket answers", || http::ask(&host.socket(), "GET", "/livez", None).is_ok());
     let answer = host.ask("GET", "/health");
-    assert_eq!(answer.status, 200, "whatever is wrong");
+    assert_eq!(answer.status, 200, "/health always succeeds");
     answer.body
 }
 
-/// Waits until the daemon has joined under this name.
+/// Waits until the daemon has joined the cluster under this name.
 fn joined(host: &Host, node: &str) {
-    wait_for(&format!("we are {node}"), || health(host)["node_name"] == node);
+    wait_for(&format!("the daemon's node is {node}"), || health(host)["node_name"] == node);
 }
 
-/// A new node connects to us by itself.
+/// Starts a node that connects to the daemon by itself.
 fn connects(host: &Host, name: &str) -> Erl {
     let mut erl = host.erl(name);
     let us = host.node("hecate");
@@ -45,7 +46,8 @@ fn connects(host: &Host, name: &str) -> Erl {
     erl
 }
 
-/// The process that every node finds behind `hecate_plugins`, with our incarnation in it.
+/// Returns the daemon's process `hecate_plugins`, whose pid contains the creation of the daemon's
+/// node.
 fn our_pid(host: &Host, erl: &mut Erl) -> String {
     let us = host.node("hecate");
     erl.eval("case whereis(pg) of undefined -> pg:start_link(); _ -> started end");
@@ -58,16 +60,19 @@ fn our_pid(host: &Host, erl: &mut Erl) -> String {
 #[test]
 fn http_is_served_without_epmd_and_the_cluster_joined_once_epmd_runs() {
     let host = Host::new();
-    // Somebody else has its port, and says nothing.
+    // Another process listens on EPMD's port, and does not answer.
     let other = TcpListener::bind((Ipv4Addr::LOCALHOST, host.epmd_port)).unwrap();
     let daemon = host.daemon(&[]);
     assert!(daemon.ready().starts_with("none yet"), "{:?}", daemon.ready_line());
     let health = health(&host);
-    assert_eq!(health["ready"], true, "no reason not to be ready");
+    assert_eq!(health["ready"], true, "a missing EPMD does not make the daemon unready");
     assert_eq!(health["status"], "healthy");
     assert_eq!(health["node_name"], Value::Null);
     assert_eq!(problems(&health), ["epmd_unavailable"]);
-    assert!(health["problems"][0]["detail"].as_str().unwrap().contains("ERL_EPMD_PORT"), "it says what to do");
+    assert!(
+        health["problems"][0]["detail"].as_str().unwrap().contains("ERL_EPMD_PORT"),
+        "the detail contains a remedy"
+    );
     host.register_named("hecate-traderd");
 
     drop(other);
@@ -81,7 +86,7 @@ fn http_is_served_without_epmd_and_the_cluster_joined_once_epmd_runs() {
     assert!(lines[0].contains("WARN") && lines[0].contains("free its port"), "{lines:#?}");
 }
 
-/// The process that is `epmd -daemon` for this port.
+/// Returns the process of `epmd -daemon` for this port.
 fn daemon_of(port: u16) -> Option<rustix::process::Pid> {
     let wanted = format!("epmd\0-daemon\0-port\0{port}\0");
     let numbers =
@@ -112,14 +117,14 @@ fn the_systems_epmd_is_started_if_none_answers() {
     let daemon = host.daemon(&[("PATH", &path)]);
     assert_eq!(daemon.ready(), host.node("hecate"));
     assert!(epmd::names(host.epmd_port).contains_key("hecate"));
-    // When it is gone, the same is done again.
-    let started = daemon_of(host.epmd_port).expect("an epmd runs");
+    // After it is killed, the daemon starts another one.
+    let started = daemon_of(host.epmd_port).expect("an epmd process");
     rustix::process::kill_process(started, rustix::process::Signal::KILL).unwrap();
     daemon.logs(&["registered with EPMD again"]);
     assert_eq!(daemon.log_lines(&["started the system's epmd"]).len(), 2, "{}", daemon.log());
     connects(&host, "visitor");
     assert_eq!(daemon.terminate().0.code(), Some(0));
-    wait_for("the started EPMD outlives us, and our name doesn't", || {
+    wait_for("the daemon's name is removed from the EPMD that it started", || {
         !epmd::names(host.epmd_port).contains_key("hecate")
     });
     assert!(TcpStream::connect((Ipv4Addr::LOCALHOST, host.epmd_port)).is_ok());
@@ -169,7 +174,7 @@ fn the_daemon_registers_as_the_same_node_after_a_restart_of_epmd() {
     epmd.port_of("hecate");
     daemon.logs(&["registered with EPMD again"]);
     let mut newcomer = connects(&host, "newcomer");
-    assert_eq!(our_pid(&host, &mut newcomer), before, "the same incarnation");
+    assert_eq!(our_pid(&host, &mut newcomer), before, "the creation has changed");
     let us = host.node("hecate");
     let disturbed = format!("receive {{nodedown, '{us}'}} -> disturbed after 0 -> not_disturbed end");
     assert_eq!(peer.eval(&disturbed), "not_disturbed");
@@ -186,13 +191,13 @@ fn an_epmd_that_stops_answering_is_a_problem_until_it_answers() {
     };
     assert_eq!(codes(), Vec::<String>::new());
     epmd.stop();
-    wait_for("it is reported", || codes() == ["epmd_unavailable"]);
+    wait_for("the problem is reported", || codes() == ["epmd_unavailable"]);
     daemon.logs(&["WARN", "did not answer within", "no Erlang node of this host can be found"]);
     epmd.resume();
-    wait_for("it is over", || codes().is_empty());
+    wait_for("the problem is over", || codes().is_empty());
 }
 
-// ---- Who was here before ----------------------------------------------------------------------
+// ---- Other daemons and old files --------------------------------------------------------------
 
 #[test]
 fn a_second_daemon_on_the_same_home_is_refused() {
@@ -217,7 +222,7 @@ fn a_failed_start_leaves_no_run_files() {
     let sqlite = host.namespace("hecate-daemon").join("sqlite");
     std::fs::create_dir_all(&sqlite).unwrap();
     let database = rusqlite::Connection::open(sqlite.join("plugins.db")).unwrap();
-    // As a release that is not made yet would leave it.
+    // A database that a later release would have written.
     database.pragma_update(None, "user_version", 9_999).unwrap();
     drop(database);
     let mut daemon = host.daemon(&[]);
@@ -231,20 +236,20 @@ fn a_failed_start_leaves_no_run_files() {
 #[test]
 fn a_stop_does_not_wait_for_a_slow_disk() {
     let (host, _epmd, daemon) = Host::running(&[]);
-    // Whoever else writes makes the registry wait, longer than a stop may take.
+    // A lock of another writer makes the registry wait, for longer than a stop may take.
     let database = rusqlite::Connection::open(host.namespace("hecate-daemon").join("sqlite/plugins.db")).unwrap();
     database.execute_batch("BEGIN IMMEDIATE").unwrap();
     let socket = host.socket();
     let caller = std::thread::spawn(move || {
         http::ask(&socket, "POST", "/api/plugins/register", Some(&json!({"name": "hecate-slowd"})))
     });
-    wait_for("the registry comes to its save", || host.namespace("hecate-slowd").join("connectors").exists());
+    wait_for("the registry begins to save", || host.namespace("hecate-slowd").join("connectors").exists());
     let (status, _, log) = daemon.terminate();
     assert!(status.success() && log.contains("was cut short"), "{log}");
     for left in [host.run_file("daemon.pid"), host.run_file("daemon.state"), host.socket()] {
         assert!(!left.exists(), "{} is left", left.display());
     }
-    assert!(!matches!(caller.join().unwrap(), Ok(answer) if answer.status == 201), "nothing was saved");
+    assert!(!matches!(caller.join().unwrap(), Ok(answer) if answer.status == 201), "the registration was not saved");
 }
 
 #[test]
@@ -266,9 +271,9 @@ fn the_limit_of_open_files_is_raised_as_far_as_allowed() {
     let limited = r#"ulimit -Sn 1024 && ulimit -Hn 2048 && exec "$0""#;
     let daemon = Daemon::start_as(&host, &[&program("sh"), "-c", limited], &[]);
     daemon.ready();
-    let told = std::fs::read_to_string(format!("/proc/{}/limits", daemon.id())).unwrap();
-    let told = told.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap();
-    assert_eq!(told.split_whitespace().next(), Some("2048"));
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", daemon.id())).unwrap();
+    let limits = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap();
+    assert_eq!(limits.split_whitespace().next(), Some("2048"));
 }
 
 #[test]
@@ -303,7 +308,7 @@ fn a_default_name_that_is_in_use_is_replaced_by_another() {
     let uid = rustix::process::getuid().as_raw();
     let ours = host.node(&format!("hecate_{uid}"));
     assert_eq!(daemon.ready(), ours);
-    assert!(start.elapsed() >= limits::NAME_PATIENCE, "a predecessor may be on its way out");
+    assert!(start.elapsed() >= limits::NAME_PATIENCE, "the daemon waits for a previous daemon to end");
     assert_eq!(host.ask("GET", "/readyz").status, 200);
     assert_eq!(problems(&health(&host)), Vec::<&str>::new());
     holder.eval_until(&format!("nodes() =:= ['{ours}']"), "true", PATIENCE);
@@ -326,14 +331,14 @@ fn a_user_who_registers_the_default_names_cannot_block_the_daemon() {
     let daemon = host.daemon(&[]);
     let node = daemon.ready();
     assert!(is_fallback(&node), "{node}");
-    let told = health(&host);
+    let health = health(&host);
     assert_eq!(
-        (problems(&told), &told["status"], &told["ready"]),
+        (problems(&health), &health["status"], &health["ready"]),
         (vec!["node_name_fallback"], &json!("healthy"), &json!(true))
     );
-    let detail = told["problems"][0]["detail"].as_str().unwrap();
+    let detail = health["problems"][0]["detail"].as_str().unwrap();
     assert!(detail.contains(&node) && detail.contains(&format!("hecate, {with_uid}")), "{detail}");
-    let owner = &told["epmd_owners"][0];
+    let owner = &health["epmd_owners"][0];
     assert_eq!((&owner["uid"], &owner["program"]), (&json!(uid), &json!("epmd")), "{owner}");
     assert_eq!(owner["pid"], json!(epmd.pid()), "{owner}");
     let mut erl = host.erl("visitor");
@@ -341,9 +346,9 @@ fn a_user_who_registers_the_default_names_cannot_block_the_daemon() {
 
     assert_eq!(daemon.terminate().0.code(), Some(0));
     let daemon = host.daemon(&[]);
-    assert_eq!(daemon.ready(), node, "it is the same at each start");
+    assert_eq!(daemon.ready(), node, "the fallback name is the same at each start");
     assert_eq!(daemon.terminate().0.code(), Some(0));
-    // The attacker has read it in EPMD, and registers it too.
+    // Another user reads this name in EPMD, and registers it too.
     let _too = epmd.register(node.split('@').next().unwrap(), port);
     let daemon = host.daemon(&[]);
     let another = daemon.ready();
@@ -356,12 +361,12 @@ fn the_daemon_waits_for_an_explicit_name_that_is_in_use() {
     let _epmd = host.epmd();
     let holder = host.erl("hecate_mine");
     let daemon = host.daemon(&[("HECATE_NODE_NAME", "hecate_mine")]);
-    wait_for("the reason is known", || problems(&health(&host)) == ["node_name_taken"]);
+    wait_for("the problem is reported", || problems(&health(&host)) == ["node_name_taken"]);
     assert_eq!(health(&host)["ready"], false);
     let unready = host.ask("GET", "/readyz");
     assert_eq!((unready.status, &unready.body["code"]), (503, &json!("node_name_taken")));
     assert_eq!(host.ask("GET", "/livez").status, 200);
-    assert_eq!(host.ask("GET", "/api/plugins").status, 200, "HTTP serves");
+    assert_eq!(host.ask("GET", "/api/plugins").status, 200, "HTTP is served");
     assert_eq!(daemon.ready_line(), None);
 
     holder.kill();
@@ -376,7 +381,7 @@ fn a_daemon_that_waits_for_its_name_can_be_stopped() {
     let _epmd = host.epmd();
     let _holder = host.erl("hecate_mine");
     let daemon = host.daemon(&[("HECATE_NODE_NAME", "hecate_mine")]);
-    wait_for("the reason is known", || problems(&health(&host)) == ["node_name_taken"]);
+    wait_for("the problem is reported", || problems(&health(&host)) == ["node_name_taken"]);
     let (status, _, log) = daemon.terminate();
     assert_eq!(status.code(), Some(0), "{log}");
     assert!(!host.socket().exists() && !host.run_file("daemon.pid").exists());
@@ -391,8 +396,8 @@ fn a_node_named_after_localhost_is_found_by_that_name() {
     let mut plugin = host.erl("hecate_traderd@localhost");
     let us = host.node("hecate");
     plugin.eval_until(&format!("nodes() =:= ['{us}']"), "true", PATIENCE);
-    wait_for("it is the plugin's node", || host.plugin("hecate-traderd")["node"] == "hecate_traderd@localhost");
-    wait_for("it is our peer", || host.peer("hecate_traderd@localhost").as_deref() == Some("connected"));
+    wait_for("the plugin has its node", || host.plugin("hecate-traderd")["node"] == "hecate_traderd@localhost");
+    wait_for("the node is connected", || host.peer("hecate_traderd@localhost").as_deref() == Some("connected"));
     plugin.kill();
     host.plugin_until("hecate-traderd", "stopped");
 }
@@ -403,7 +408,7 @@ fn a_wrong_cookie_causes_one_warning_and_is_never_logged() {
     let start = Start { name: Some("hecate_traderd"), cookie: Some("another-cookie"), ..Start::default() };
     let mut stranger = Erl::start(&host, start);
     daemon.logs(&["WARN", &host.node("hecate_traderd"), "cookie"]);
-    // One that comes later has been dialled: so the stranger would have been dialled again.
+    // A node that started later was dialled, so the stranger would have been dialled again by now.
     let mut friend = host.erl("hecate_marthad");
     let us = host.node("hecate");
     friend.eval_until(&format!("nodes() =:= ['{us}']"), "true", PATIENCE);
@@ -425,7 +430,7 @@ fn idle_connections_do_not_prevent_nodes_from_connecting() {
     let idle: Vec<TcpStream> = (0..=beam::limits::HANDSHAKES).map(|_| connect()).collect();
     let start = Instant::now();
     connects(&host, "visitor");
-    assert!(start.elapsed() < beam::limits::HANDSHAKE_TIME, "before their time was over");
+    assert!(start.elapsed() < beam::limits::HANDSHAKE_TIME, "the idle connections did not time out first");
     drop(idle);
 }
 
@@ -447,14 +452,15 @@ fn garbage_on_either_port_does_not_harm_the_daemon() {
     assert!(daemon.log_lines(&["panic"]).is_empty(), "{}", daemon.log());
 }
 
-/// Writes it all, and takes what comes back, if anything does.
+/// Writes the garbage, and reads the response if there is one.
 fn send_garbage(garbage: &[u8], mut to: impl Write, mut from: impl Read) {
-    // Whoever finds us odd may close at once.
+    // The daemon may close the connection at once.
     let _ = to.write_all(garbage);
     let _ = from.read(&mut [0; 256]);
 }
 
-/// Openings of every kind: what other protocols say, handshake packets of every tag and of odd lengths, noise.
+/// Returns first bytes of other protocols, handshake packets with each tag and odd lengths, and
+/// noise.
 fn garbage() -> Vec<Vec<u8>> {
     let mut all = vec![
         b"GET / HTTP/1.0\r\n\r\n".to_vec(),
@@ -494,9 +500,9 @@ fn a_silent_port_times_out_and_the_next_node_is_dialled() {
     let (mut dialled, _) = silent.accept().unwrap();
     let mut erl = host.erl("hecate_traderd");
     erl.eval_until("nodes()", &format!("[{ours}]"), PATIENCE);
-    // Our side of the silent one ends within the time of a handshake.
+    // The daemon closes the silent connection within the time limit of a handshake.
     dialled.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     let mut read = Vec::new();
     dialled.read_to_end(&mut read).unwrap();
-    assert_eq!(read.get(2), Some(&b'N'), "all that it got is our name");
+    assert_eq!(read.get(2), Some(&b'N'), "the silent port received more than the daemon's name");
 }

@@ -1,6 +1,6 @@
-//! The memory for all peers stays within one budget, whatever they send.
+//! The memory for all peers stays within one budget, whatever the peers send.
 
-#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a failed expectation fails the test")]
 
 #[path = "hostile/connection.rs"]
 mod connection;
@@ -29,11 +29,11 @@ const MARGIN: usize = 160 * MIB;
 /// Why a connection is closed.
 const REASON: &str = "memory for peers is exhausted";
 
-/// Groups of which each peer's scope has one process, and the size of their names.
+/// The groups of each peer, with one process each, and the size of their names.
 const GROUPS: u32 = 900;
 const GROUP: usize = 60_000;
 
-/// Connects a hidden node that has proved the cookie, and may now write anything.
+/// Connects a hidden node that has proved the cookie and can now write any bytes.
 fn connect(host: &Host, port: u16, short: &str) -> TcpStream {
     let local = Identity { flags: flags::ours(true), ..support::node::identity(host, short, 7) };
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
@@ -41,7 +41,7 @@ fn connect(host: &Host, port: u16, short: &str) -> TcpStream {
     let (status, name) = handshake::dial(&local, host.node("hecate").as_str().parse().unwrap());
     send_packet(&mut stream, &name);
     let Ok(StatusReceived::Proceed(challenge)) = status.receive(&receive_packet(&mut stream)) else {
-        panic!("{short} may not connect");
+        panic!("the daemon refuses {short}");
     };
     let (ack, reply) = challenge.receive(&receive_packet(&mut stream), &local, 1).unwrap();
     send_packet(&mut stream, &reply);
@@ -63,7 +63,7 @@ fn receive_packet(stream: &mut TcpStream) -> Vec<u8> {
     packet
 }
 
-/// The daemon, and a real node that is connected to it.
+/// Starts the daemon and a real node that is connected to it.
 fn world(host: &Host) -> (Daemon, Epmd, support::erl::Erl) {
     let epmd = host.epmd();
     let daemon = host.daemon(&[]);
@@ -81,7 +81,7 @@ fn stays_connected(host: &Host, honest: &mut support::erl::Erl) {
 
 fn returns(daemon: &Daemon, before: usize) {
     let mut now = 0;
-    wait_within(Duration::from_secs(30), "its memory is given back", || {
+    wait_within(Duration::from_secs(30), "the daemon returns its memory", || {
         now = daemon.memory();
         (now < before + 40 * MIB).then_some(())
     });
@@ -94,7 +94,7 @@ fn all_write(streams: Vec<TcpStream>, write: fn(&mut TcpStream) -> std::io::Resu
         .into_iter()
         .map(|mut stream| {
             std::thread::spawn(move || {
-                // Fails if the connection was closed.
+                // An error means that the connection was closed.
                 let _ = write(&mut stream);
                 stream
             })
@@ -118,7 +118,9 @@ fn unfinished_frames_of_many_peers_stay_within_the_budget() {
         Ok(())
     });
     let fit = beam::limits::PEER_BYTES / size;
-    wait_for("the others are closed", || daemon.log_lines(&["node down", REASON, "hostile"]).len() >= peers - fit - 1);
+    wait_for("the other connections are closed", || {
+        daemon.log_lines(&["node down", REASON, "hostile"]).len() >= peers - fit - 1
+    });
     assert!(daemon.peak_memory() < beam::limits::PEER_BYTES + MARGIN, "{} MiB", daemon.peak_memory() / MIB);
     stays_connected(&host, &mut honest);
     drop(streams);
@@ -142,14 +144,14 @@ fn fragments_of_several_peers_stay_within_the_budget() {
         }
         Ok(())
     });
-    wait_for("the largest are closed", || daemon.log_lines(&["node down", REASON, "hostile"]).len() >= 3);
+    wait_for("the largest connections are closed", || daemon.log_lines(&["node down", REASON, "hostile"]).len() >= 3);
     assert!(daemon.peak_memory() < beam::limits::PEER_BYTES + MARGIN, "{} MiB", daemon.peak_memory() / MIB);
     stays_connected(&host, &mut honest);
     drop(streams);
     returns(&daemon, before);
 }
 
-/// Two peers would hold more than the smallest budget, though each is within its own bounds.
+/// Two peers together exceed the smallest budget, though each is within its own limits.
 #[test]
 fn groups_of_several_peers_stay_within_the_budget() {
     let (host, epmd, daemon) = Host::running(&[("HECATE_PEER_MEMORY", &beam::limits::PEER_BYTES_LEAST.to_string())]);
@@ -163,10 +165,10 @@ fn groups_of_several_peers_stay_within_the_budget() {
         let sync = tuple(&[atom("$gen_cast"), tuple(&[atom("sync"), node.pid(), list(GROUPS, &groups, nil())])]);
         let to_pg = |message| with(&[int(6), node.pid(), atom(""), atom("pg")], message);
         let frames = [to_pg(tuple(&[atom("discover"), node.pid()])), to_pg(sync)].concat();
-        // Fails if the connection was closed.
+        // An error means that the connection was closed.
         let _ = node.stream.write_all(&frames);
     }
-    wait_for("the larger one is closed", || daemon.log_lines(&["node down", REASON, "hostile"]).len() == 1);
+    wait_for("the larger connection is closed", || daemon.log_lines(&["node down", REASON, "hostile"]).len() == 1);
     drop(peers);
     returns(&daemon, before);
 }

@@ -1,6 +1,7 @@
-//! The cluster view: every hecate-daemon shows the plugins of all, as they are, and what a lost one said last as lost.
+//! The cluster view: every hecate-daemon shows the current plugins of all daemons, and the last
+//! known plugins of a lost one as lost.
 
-#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a failed expectation fails the test")]
 
 mod support;
 
@@ -14,7 +15,8 @@ use support::{Host, PATIENCE, wait_for};
 /// A tick time that a test can wait for.
 const TICK: (&str, &str) = ("HECATE_NET_TICKTIME", "4");
 
-/// Homes on one machine, with one EPMD and one cookie: each as another user's, with a daemon of its own.
+/// Daemons on one machine with one EPMD and one cookie, each in a separate home, like daemons of
+/// several users.
 struct Cluster {
     hosts: Vec<Host>,
     daemons: Vec<Daemon>,
@@ -46,9 +48,9 @@ impl Cluster {
         assert_eq!(self.hosts[at].register(&json!({"name": plugin, "version": version})).status, 201);
     }
 
-    /// Waits until all show the same, and that is what each shows of itself.
+    /// Waits until all daemons show the same view, which contains what each shows about itself.
     fn agrees(&self) {
-        wait_for("all show what each says of itself", || {
+        wait_for("all daemons show what each shows about itself", || {
             let views: Vec<Value> = self.hosts.iter().map(view).collect();
             let own: Vec<Value> = self.hosts.iter().map(own).collect();
             let same = views.iter().all(|view| view["plugins"] == views[0]["plugins"]);
@@ -62,7 +64,7 @@ fn short(at: usize) -> String {
     format!("hecate_{at}")
 }
 
-/// The plugins that a daemon lists.
+/// Returns the plugins that a daemon lists.
 fn own(host: &Host) -> Value {
     without_node_states(host.ask("GET", "/api/plugins").body)
 }
@@ -83,7 +85,7 @@ fn without_node_states(mut plugins: Value) -> Value {
     plugins
 }
 
-/// What a view says of a daemon, and its plugins as they would stand in its own list.
+/// Returns the state of a daemon in a view, and its plugins in the form of its own list.
 fn shown<'a>(view: &'a Value, daemon: &str) -> Option<(&'a str, Value)> {
     let host = view["hosts"].as_array().unwrap().iter().find(|host| host["daemon"] == daemon)?;
     let plugins = view["plugins"].as_array().unwrap().iter().filter(|plugin| plugin["daemon"] == daemon);
@@ -99,7 +101,7 @@ fn shown<'a>(view: &'a Value, daemon: &str) -> Option<(&'a str, Value)> {
     Some((host["state"].as_str().unwrap(), plugins.into()))
 }
 
-/// The state of a daemon in a view, and its plugins with their versions.
+/// Returns the state of a daemon in a view, and its plugins with their versions.
 fn versions(host: &Host, daemon: &str) -> Option<(String, Vec<(String, String)>)> {
     let view = view(host);
     let (state, plugins) = shown(&view, daemon)?;
@@ -108,7 +110,7 @@ fn versions(host: &Host, daemon: &str) -> Option<(String, Vec<(String, String)>)
     Some((state.to_owned(), plugins.collect()))
 }
 
-/// Waits until a daemon is shown so.
+/// Waits until the view shows a daemon with this state and these plugins.
 fn wait_until_shown(host: &Host, daemon: &str, state: &str, plugins: &[(&str, &str)]) {
     let plugins = plugins.iter().map(|(name, version)| ((*name).to_owned(), (*version).to_owned())).collect();
     let expected = Some((state.to_owned(), plugins));
@@ -128,7 +130,7 @@ fn every_daemon_shows_the_current_plugins_of_all_daemons() {
 
     let mut plugin = here.erl("hecate_traderd");
     let node = here.node("hecate_traderd");
-    wait_for("the node is the plugin's", || here.plugin(TRADER)["node"] == node.as_str());
+    wait_for("the plugin has its node", || here.plugin(TRADER)["node"] == node.as_str());
     cluster.agrees();
     plugin.eval("ok");
     plugin.kill();
@@ -141,7 +143,7 @@ fn every_daemon_shows_the_current_plugins_of_all_daemons() {
     assert_eq!(cluster.hosts[1].ask("DELETE", "/api/plugins/hecate-traderd").status, 200);
     cluster.agrees();
     wait_until_shown(here, &cluster.names[1], "connected", &[]);
-    // Many at once, by all.
+    // All daemons register many plugins at the same time.
     for i in 0..50 {
         for at in 0..3 {
             cluster.register(at, &format!("hecate-n{i}d"), "1");
@@ -167,13 +169,13 @@ fn plugins_of_a_dead_daemon_are_lost_until_it_returns() {
     let after = view(&cluster.hosts[a]);
     let since = |view: &Value| view["hosts"][1]["since"].as_str().unwrap().to_owned();
     assert!(since(&after) > since(&before), "{before} {after}");
-    assert_eq!(shown(&after, &b).unwrap().1, shown(&before, &b).unwrap().1, "what it said last");
+    assert_eq!(shown(&after, &b).unwrap().1, shown(&before, &b).unwrap().1, "the last known plugins");
     let again = cluster.start(1);
     cluster.daemons.push(again);
     cluster.agrees();
     assert!(since(&view(&cluster.hosts[a])) > since(&after));
 
-    // It comes back with nothing, and counts from the beginning.
+    // The daemon returns with an empty database, and its revisions start again.
     cluster.daemons.pop().unwrap().kill();
     wait_until_shown(&cluster.hosts[a], &b, "lost", &[(TRADER, "1")]);
     std::fs::remove_dir_all(cluster.hosts[1].home().join(".hecate")).unwrap();
@@ -183,7 +185,7 @@ fn plugins_of_a_dead_daemon_are_lost_until_it_returns() {
     cluster.register(1, "hecate-newd", "1");
     wait_until_shown(&cluster.hosts[a], &b, "connected", &[("hecate-newd", "1")]);
 
-    // One that stops in good order is lost as well.
+    // A daemon that stops cleanly is lost as well.
     let (status, _, _) = cluster.daemons.pop().unwrap().terminate();
     assert!(status.success());
     wait_until_shown(&cluster.hosts[a], &b, "lost", &[("hecate-newd", "1")]);
@@ -196,7 +198,7 @@ fn all_views_are_correct_after_a_netsplit() {
         cluster.register(at, TRADER, "before");
     }
     cluster.agrees();
-    // It does nothing while others go on, and finds itself alone afterwards.
+    // The third daemon is suspended while the others continue. It loses them and reconnects later.
     let apart = &cluster.names[2];
     cluster.daemons[2].stop();
     for at in 0..2 {
@@ -212,7 +214,7 @@ fn all_views_are_correct_after_a_netsplit() {
     cluster.agrees();
 }
 
-/// An Erlang node that does as a hecate-daemon does: what it answers and tells is the test's.
+/// An Erlang node that acts as a hecate-daemon. The test sets its answers and events.
 struct Other {
     erl: Erl,
     name: String,
@@ -226,7 +228,7 @@ impl Other {
         Self { erl, name }
     }
 
-    /// Answers a call of `hecate_plugins` with what [`Self::set_answer`] has set.
+    /// Starts `hecate_plugins`, which answers with what [`Self::set_answer`] has set.
     fn start_server(&mut self) {
         self.erl.eval(
             "put(server, spawn(fun() -> register(hecate_plugins, self()), pg:join(hecate_daemons, self()), \
@@ -246,7 +248,7 @@ impl Other {
     }
 }
 
-/// A plugin as a daemon tells it, with these pairs besides.
+/// Returns the map of a plugin as daemons send it, with more pairs.
 fn plugin_map(name: &str, version: &str, more: &str) -> String {
     format!(
         "#{{name => <<\"{name}\">>, version => <<\"{version}\">>, description => undefined, status => running, node => undefined, \
@@ -269,9 +271,10 @@ fn a_view_recovers_from_missed_events_and_from_a_cut() {
     let view = view(host);
     let entry = &view["plugins"][0];
     assert_eq!((&entry["host"], &entry["since"]), (&json!(host.name), &json!("1970-01-01T00:00:01.500Z")));
-    assert_eq!(entry["reason_code"], "unknown", "an older daemon says none");
+    assert_eq!(entry["reason_code"], "unknown", "an older daemon sends no reason code");
 
-    // The next is taken as it is told: what the other would answer still is what it was.
+    // The next event is applied as sent, although the other daemon would still answer with the old
+    // state.
     other.send_event(
         "plugin_status_changed_v1",
         &plugin_map(TRADER, "6", ", revision => 6, at => 1, reason_code => node_down"),
@@ -281,7 +284,7 @@ fn a_view_recovers_from_missed_events_and_from_a_cut() {
     other.send_event("plugin_registered_v1", &plugin_map(TRADER, "old", ", revision => 4, at => 1"));
     other.send_event("plugin_registered_v1", &plugin_map("hecate-marthad", "7", ", revision => 7, at => 1"));
     wait_until_shown(host, &other.name, "connected", &[("hecate-marthad", "7"), (TRADER, "6")]);
-    // 8 is lost: what 9 leads to is what the other answers.
+    // Event 8 is lost, so after event 9 the daemon asks the other one for all plugins.
     other.set_answer(&snapshot(9, &[plugin_map("hecate-otherd", "8", "")]));
     other.send_event("plugin_deregistered_v1", &plugin_map(TRADER, "6", ", revision => 9, at => 1"));
     wait_until_shown(host, &other.name, "connected", &[("hecate-otherd", "8")]);
@@ -294,7 +297,7 @@ fn a_view_recovers_from_missed_events_and_from_a_cut() {
     wait_until_shown(host, &other.name, "connected", &[("hecate-newd", "1")]);
     other.send_event("plugin_deregistered_v1", &plugin_map("hecate-newd", "1", ", revision => 2, at => 1"));
     wait_until_shown(host, &other.name, "connected", &[]);
-    // Whoever leaves the group is no daemon any more.
+    // A node that leaves the group is no longer a daemon.
     other.erl.eval("pg:leave(hecate_daemons, get(server))");
     wait_until_shown(host, &other.name, "lost", &[]);
 }
@@ -304,7 +307,7 @@ fn nodes_that_are_not_daemons_are_hidden_and_invalid_plugins_left_out() {
     let cluster = Cluster::new(1);
     let host = &cluster.hosts[0];
     let mut other = Other::start(host);
-    // In the group, and nobody answers: neither before nor after it tells this and that.
+    // The node is in the group, but does not answer, neither before nor after it sends events.
     other.erl.eval("pg:join(hecate_daemons, self())");
     for rubbish in ["rubbish", "[]", "#{}", "#{revision => 1}", "#{revision => 1, name => <<\"../etc\">>}"] {
         other.send_event("plugin_registered_v1", rubbish);
@@ -312,7 +315,11 @@ fn nodes_that_are_not_daemons_are_hidden_and_invalid_plugins_left_out() {
     other.send_event("plugin_deregistered_v1", "lists:seq(1, 100000)");
     other.send_event("plugin_registered_v1", &plugin_map(TRADER, "1", ", revision => 1, at => 1"));
     let hosts = |host: &Host| view(host)["hosts"].as_array().unwrap().len();
-    assert_eq!(other.erl.eval(&format!("net_adm:ping('{}')", cluster.names[0])), "pong", "all of it has come");
+    assert_eq!(
+        other.erl.eval(&format!("net_adm:ping('{}')", cluster.names[0])),
+        "pong",
+        "the daemon has handled all events"
+    );
     assert_eq!(hosts(host), 1);
 
     other.set_answer("{error, notsup}");
@@ -330,7 +337,7 @@ fn nodes_that_are_not_daemons_are_hidden_and_invalid_plugins_left_out() {
         plugin_map("hecate-fd", "1", ", node => nowhere"),
     ];
     let all: Vec<String> = rubbish.iter().cloned().chain([plugin_map(TRADER, "1", "")]).collect();
-    // It is asked again, later and later, until it answers.
+    // The daemon retries with growing delays until the node answers.
     other.set_answer(&snapshot(1, &all));
     wait_until_shown(host, &other.name, "connected", &[(TRADER, "1")]);
     let of_other = view(host)["hosts"].as_array().unwrap().iter().find(|h| h["daemon"] == other.name).cloned();

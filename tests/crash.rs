@@ -1,12 +1,14 @@
-//! Nothing that was answered is lost: the daemon is killed at random moments, while several clients register, register
-//! again, deregister and purge, and while it starts; each time all that it said before must be there afterwards.
+//! No acknowledged change is lost. The daemon is killed at random moments, while it starts and
+//! while several clients register, register again, deregister and purge.
 //!
-//! What a client was told must hold; what was under way may have been done or not, and never by half. Held to it are
-//! the database as the kill left it, the disk, the list over HTTP of the next start, and `pg` as a real node sees it.
-//! The number of kills is `HECATE_CRASHES`, 200 by default (`make crash`: 2,000). What is decided by chance follows
-//! from a seed, which a failure shows, and `HECATE_CRASH_SEED` sets; when which byte is written does not.
+//! An acknowledged change must still be there. A request without a response may be applied
+//! completely or not at all. The test checks the database that the kill left, the disk, the list
+//! over HTTP after the next start, and `pg` on a real node. The number of kills is
+//! `HECATE_CRASHES`, 200 by default (`make crash`: 2,000). Random choices follow from a seed, which
+//! a failure prints and `HECATE_CRASH_SEED` sets. The timing of the daemon's writes does not follow
+//! from the seed.
 
-#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a failed expectation fails the test")]
 
 mod support;
 
@@ -23,13 +25,13 @@ use support::{Host, PATIENCE, http, wait_for};
 
 const CLIENTS: u64 = 4;
 
-/// Plugins of each client that live, by a socket of theirs that listens all the time.
+/// Plugins of each client that have a listening socket all the time.
 const LIVING: usize = 2;
 
-/// Registered plugins of a client, from which on it mostly deregisters.
+/// The number of registered plugins from which a client mostly deregisters.
 const MANY: usize = 12;
 
-/// Longest time from the start of the storm to the kill, in microseconds.
+/// Longest time from the start of the requests to the kill, in microseconds.
 const STORM: u64 = 60_000;
 
 /// Longest time from the start of the program to a kill before it is ready, in microseconds.
@@ -53,32 +55,32 @@ impl Random {
     }
 }
 
-/// What a client asks.
+/// A request of a client.
 #[derive(Debug)]
 enum Call {
-    /// A name and its version.
+    /// Registers this name and version.
     Register(String, String),
     Deregister(String),
-    /// The data of one that is not registered.
+    /// Purges the data of a plugin that is not registered.
     Purge(String),
 }
 
-/// One who registers, and knows what it was acknowledged.
+/// A client, and the changes that were acknowledged to it.
 struct Client {
     number: u64,
     random: Random,
     calls: u64,
     /// Registered plugins, each with its version.
     acknowledged: BTreeMap<String, String>,
-    /// What was registered once and has its directories still.
+    /// Deregistered plugins that still have their directories.
     left: BTreeSet<String>,
-    /// What was purged since the last check.
+    /// Plugins that were purged since the last check.
     purged: BTreeSet<String>,
-    /// Whose purge may have been done or not.
+    /// The plugin whose purge may have been applied.
     purging: Option<String>,
-    /// What no answer came to.
+    /// The request that got no response.
     open: Option<Call>,
-    /// Every name that was sent since the last check.
+    /// Every name in a request since the last check.
     sent: BTreeSet<String>,
     living: Vec<String>,
 }
@@ -91,7 +93,7 @@ impl Client {
         Self { number, random, calls: 0, acknowledged, left, purged, purging: None, open: None, sent, living }
     }
 
-    /// Asks one thing after another, until nobody answers any more.
+    /// Sends one request after another, until the daemon no longer answers.
     fn storm(&mut self, socket: &Path) {
         loop {
             let call = self.next();
@@ -109,7 +111,7 @@ impl Client {
                     assert_eq!(answer.status, expected, "{call:?}: {answer:?}");
                     self.learn(call);
                 }
-                // Nobody was there to be asked.
+                // The daemon did not receive the request.
                 Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => return,
                 Err(_) => {
                     self.open = Some(call);
@@ -156,13 +158,14 @@ impl Client {
         }
     }
 
-    /// Holds what is stored to what was acknowledged, and learns whether the open call was done.
+    /// Compares the stored plugins with the acknowledged ones, and learns whether the open request
+    /// was applied.
     fn check(&mut self, stored: &BTreeMap<String, Option<String>>) {
         let Some(call) = self.open.take() else { return };
         let (name, version) = match &call {
             Call::Register(name, version) => (name, Some(version)),
             Call::Deregister(name) => (name, None),
-            // The disk tells, when the next start has ended or undone it.
+            // The disk shows it, after the next start has completed or undone the purge.
             Call::Purge(name) => {
                 self.left.remove(name);
                 self.purging = Some(name.clone());
@@ -179,8 +182,8 @@ impl Client {
 }
 
 impl Client {
-    /// What was deregistered has its directories still, what was purged has none, and nothing is between. Gives all that
-    /// may be there without being registered.
+    /// Checks that deregistered plugins still have their directories and purged ones have none, and
+    /// nothing in between. Returns the unregistered plugins that may have directories.
     fn check_data(&mut self, host: &Host) -> BTreeSet<String> {
         for name in std::mem::take(&mut self.purged) {
             assert!(!host.namespace(&name).exists(), "{name} was purged");
@@ -196,12 +199,12 @@ impl Client {
     }
 }
 
-/// The directories of a namespace.
+/// Returns the directories of a namespace.
 fn whole() -> BTreeSet<String> {
     ["connectors", "reckon-db", "run", "sockets", "sqlite"].map(String::from).into()
 }
 
-/// The plugins' own sockets: nobody accepts, which is a living one all the same.
+/// Binds the sockets of the plugins. They never accept connections, but are still alive.
 fn bind_sockets(host: &Host, clients: &[Client]) -> Vec<UnixListener> {
     let bind = |name: &String| {
         let sockets = host.namespace(name).join("sockets");
@@ -220,21 +223,25 @@ fn entries(directory: &Path) -> BTreeSet<String> {
     entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect()
 }
 
-/// Every namespace is whole if its plugin is registered, and holds at most empty directories if it is not.
+/// Checks that every namespace of a registered plugin is complete, and that others contain at most
+/// empty directories.
 fn check_disk(host: &Host, acknowledged: &BTreeMap<String, String>, sent: &BTreeSet<String>) {
     let whole = whole();
     for name in acknowledged.keys() {
         assert_eq!(entries(&host.namespace(name)), whole, "{name} is registered");
     }
     let home = host.home().join(".hecate");
-    // Purges that were cut off are ended while others are served.
-    wait_for("what was set aside is removed", || !entries(&home).iter().any(|name| name.contains(".purged-")));
+    // Interrupted purges are completed while the daemon serves.
+    wait_for("interrupted purges are completed", || !entries(&home).iter().any(|name| name.contains(".purged-")));
     for name in entries(&home) {
         if name == "hecate-daemon" {
             continue;
         }
         let base = host.namespace(&name);
-        assert!(acknowledged.contains_key(&name) || sent.contains(&name) || has_socket(&name), "{name} is nobody's");
+        assert!(
+            acknowledged.contains_key(&name) || sent.contains(&name) || has_socket(&name),
+            "{name} was never registered"
+        );
         for directory in entries(&base) {
             let inside = entries(&base.join(&directory));
             let socket = has_socket(&name) && directory == "sockets";
@@ -242,7 +249,7 @@ fn check_disk(host: &Host, acknowledged: &BTreeMap<String, String>, sent: &BTree
             assert_eq!(inside, if socket { ["api.sock".to_owned()].into() } else { [].into() }, "{name}/{directory}");
         }
         if !acknowledged.contains_key(&name) && !has_socket(&name) {
-            // As whoever deregistered it would, when its data is no longer wanted.
+            // As a user would do who no longer wants the data.
             std::fs::remove_dir_all(&base).unwrap();
         }
     }
@@ -253,7 +260,8 @@ fn check_disk(host: &Host, acknowledged: &BTreeMap<String, String>, sent: &BTree
     assert!(own("sqlite").all(|file| tails.contains(&file.as_str())), "{:?}", own("sqlite"));
 }
 
-/// The list is what the clients were acknowledged, and of these those run whose socket listens.
+/// Checks that the list contains the acknowledged plugins, and that those with a listening socket
+/// are running.
 fn check_list(host: &Host, acknowledged: &BTreeMap<String, String>) {
     let list = host.ask("GET", "/api/plugins").body;
     let entry = |entry: &Value| {
@@ -268,7 +276,7 @@ fn check_list(host: &Host, acknowledged: &BTreeMap<String, String>) {
     assert_eq!(host.ask("GET", "/health").body["status"], "healthy");
 }
 
-/// A real node finds in `pg` those that run, and nobody else.
+/// Checks that a real node finds exactly the running plugins in `pg`.
 fn check_pg(erl: &mut Erl, us: &str, acknowledged: &BTreeMap<String, String>) {
     erl.pings(us);
     let running: Vec<String> =
@@ -339,6 +347,6 @@ fn acknowledged_changes_survive_every_kill() {
         let acknowledged = clients.iter().flat_map(|client| client.acknowledged.clone());
         let acknowledged: BTreeMap<String, Option<String>> =
             acknowledged.map(|(name, version)| (name, Some(version))).collect();
-        assert_eq!(stored, acknowledged, "what was answered is stored, and nothing else");
+        assert_eq!(stored, acknowledged, "the stored plugins differ from the acknowledged ones");
     }
 }

@@ -1,7 +1,7 @@
-//! What becomes of a database that is damaged, cannot be read, is of another release, or is no database at all: by the
-//! real daemon, as whoever runs it sees it.
+//! The real daemon with a database that is damaged, unreadable, from another release, or not a
+//! database.
 
-#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a failed expectation fails the test")]
 
 mod support;
 
@@ -17,7 +17,7 @@ use support::database::{self, Projection};
 use support::http::Client;
 use support::{Host, wait_for};
 
-/// A host whose daemon has registered one plugin, and ended.
+/// Returns a host whose daemon has registered one plugin and ended.
 fn used_host() -> Host {
     let host = Host::new();
     let daemon = host.daemon(&[]);
@@ -30,7 +30,7 @@ fn used_host() -> Host {
 fn set_aside(host: &Host) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(database::path(host).parent().unwrap()).unwrap();
     let paths = entries.map(|entry| entry.unwrap().path());
-    // What lies beside a database goes with it.
+    // Files beside a database are set aside with it.
     let is_database =
         |name: &str| name.contains("plugins.db.damaged-") && !name.ends_with("-wal") && !name.ends_with("-shm");
     paths.filter(|path| is_database(path.to_str().unwrap())).collect()
@@ -53,13 +53,13 @@ fn check_unhealthy(host: &Host, aside: &Path, recovered: bool) {
     let report = if recovered { "1 plugin and " } else { "0 plugins and 0 events were recovered" };
     assert!(detail.contains(report) && detail.contains("others may be missing"), "{detail}");
     let doctor = Daemon::command(host, &[]).arg("doctor").output().unwrap();
-    let told = String::from_utf8(doctor.stdout).unwrap();
-    assert!(told.contains(report) && doctor.status.code() == Some(1), "{told}");
+    let shown = String::from_utf8(doctor.stdout).unwrap();
+    assert!(shown.contains(report) && doctor.status.code() == Some(1), "{shown}");
 }
 
 type Damage = fn(&Path);
 
-/// Each with whether the plugin is recovered.
+/// Each damage, and whether the plugin is recovered from it.
 const DAMAGES: [(&str, Damage, bool); 8] = [
     ("garbage", |path| std::fs::write(path, [0x5a; 8192]).unwrap(), false),
     ("a wrong beginning", |path| overwrite(path, 0, 100), true),
@@ -102,16 +102,16 @@ fn a_damaged_database_is_set_aside_and_reported_until_it_is_moved_away() {
         assert_eq!(aside.len(), 1, "{what}: {aside:?}");
         daemon.logs(&["ERROR", "set_aside", aside[0].to_str().unwrap()]);
         match before {
-            Some(bytes) => assert_eq!(std::fs::read(&aside[0]).unwrap(), bytes, "{what}: it is kept byte for byte"),
+            Some(bytes) => assert_eq!(std::fs::read(&aside[0]).unwrap(), bytes, "{what}: the file has changed"),
             None => assert_eq!(std::fs::read_to_string(aside[0].join("kept")).unwrap(), "precious"),
         }
         check_unhealthy(&host, &aside[0], recovered);
-        assert_eq!(host.ask("GET", "/readyz").status, 200, "{what}: it serves");
+        assert_eq!(host.ask("GET", "/readyz").status, 200, "{what}: the daemon must serve");
         let with = |more: &[&'static str]| [more, if recovered { &["hecate-traderd"][..] } else { &[] }].concat();
         assert_eq!(names(&host), with(&[]), "{what}");
         host.register_named("hecate-marthad");
 
-        // A restart makes nobody look.
+        // A restart does not end the report.
         daemon.kill();
         let daemon = host.daemon(&[]);
         daemon.ready();
@@ -170,25 +170,26 @@ fn a_daemon_that_cannot_save_reports_it_and_shows_the_saved_state() {
     host.register_named("hecate-traderd");
     let listener = std::os::unix::net::UnixListener::bind(host.api_sock("hecate-traderd")).unwrap();
     host.register_named("hecate-traderd");
-    // That it was looked at, and answered: without a sign of life the grace period would be waited for.
+    // Waits until the daemon has probed the socket. Without that sign of life, the plugin would
+    // stay running for the grace period.
     drop(listener.accept().unwrap());
     let path = database::path(&host);
     sql(&path, "ALTER TABLE events RENAME TO lost");
     drop(listener);
-    wait_for("it is not healthy, and says why", || {
+    wait_for("the daemon is unhealthy and reports the reason", || {
         let health = host.ask("GET", "/health").body;
         let problem = health["problems"].as_array().unwrap().iter().find(|problem| problem["code"] == "store_failed");
         health["status"] == "unhealthy"
             && problem.is_some_and(|problem| problem["detail"].as_str().unwrap().contains(path.to_str().unwrap()))
     });
-    assert_eq!(host.plugin("hecate-traderd")["status"], "running", "as it was saved last");
+    assert_eq!(host.plugin("hecate-traderd")["status"], "running", "the last saved status");
     sql(&path, "ALTER TABLE lost RENAME TO events");
     host.plugin_until("hecate-traderd", "stopped");
     let health = host.ask("GET", "/health").body;
     assert_eq!((&health["status"], &health["problems"]), (&json!("healthy"), &json!([])));
 }
 
-/// The first events of a stream that begins after revision 0.
+/// Returns the first events of a stream after revision 0.
 fn stored_events(host: &Host, wanted: usize) -> Vec<Value> {
     let lines = Client::connect(&host.socket()).unwrap().follow(Some("0"));
     let data = lines.filter_map(|line| line.strip_prefix("data: ").map(|data| serde_json::from_str(data).unwrap()));
@@ -202,7 +203,7 @@ fn printed(host: &Host, arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// The first line of `events --json`, which is the snapshot.
+/// Returns the first line of `events --json`, which is the snapshot.
 fn first_of_events(host: &Host) -> Value {
     let mut events = Daemon::command(host, &[]);
     let mut child = events.args(["events", "--json"]).stdout(Stdio::piped()).spawn().unwrap();
@@ -222,7 +223,7 @@ fn invalid_stored_times_are_shown_as_the_nearest_valid_time() {
         sql(&path, &format!("UPDATE plugins SET since = {stored}, registered_at = {stored}"));
         sql(&path, &format!("UPDATE events SET at = {stored}, since = {stored}, registered_at = {stored}"));
 
-        // Nothing changes the status, and with it `since`, meanwhile.
+        // Nothing changes the status and `since` meanwhile.
         let daemon = host.daemon(&[]);
         daemon.ready();
         let list = host.ask("GET", "/api/plugins");
@@ -236,14 +237,15 @@ fn invalid_stored_times_are_shown_as_the_nearest_valid_time() {
         assert!(printed(&host, &["plugin", "hecate-traderd"]).contains(&shown[..19]), "{stored}");
         assert!(printed(&host, &["cluster"]).contains("hecate-traderd"), "{stored}");
         assert!(first_of_events(&host).to_string().contains("hecate-traderd"), "{stored}");
-        // It can also be stored again.
+        // The plugin can be stored again.
         assert_eq!(host.register(&json!({"name": "hecate-traderd", "version": "2"})).status, 201, "{stored}");
         assert_eq!(set_aside(&host), Vec::<PathBuf>::new(), "{stored}");
         assert!(!daemon.log().contains("panicked"), "{stored}: {}", daemon.log());
     }
 }
 
-/// As the first release left it: what is in the field is never written anew by a test.
+/// The database as the first release wrote it. Tests never rewrite this file, because such files
+/// are in use.
 const FIRST: &str = include_str!("database/version-1.sql");
 
 #[test]

@@ -1,7 +1,7 @@
-//! Why a node is, or isn't, connected: each code of a diagnosis brought about by what it is about, real nodes where they can do
-//! it, and otherwise a socket that misbehaves. And that a diagnosis disturbs nobody.
+//! The diagnosis of a node: each code is caused by the fault that it names, with real nodes where
+//! possible and otherwise with a socket that misbehaves. A diagnosis disturbs no connection.
 
-#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a failed expectation fails the test")]
 
 #[path = "diagnosis/command.rs"]
 mod command;
@@ -23,7 +23,7 @@ use support::erl::{Erl, Start};
 use support::node::{address, identity, start_link};
 use support::{Host, PATIENCE, wait_for, wait_within};
 
-/// What is said of a node, in the shape that is documented.
+/// Returns the diagnosis of a node, which must match the documented schema.
 fn diagnosis(host: &Host, node: &str) -> Value {
     let answer = host.ask("GET", &format!("/api/cluster/peers/{node}/diagnosis"));
     assert_eq!(answer.status, 200, "{answer:?}");
@@ -31,7 +31,7 @@ fn diagnosis(host: &Host, node: &str) -> Value {
     answer.body
 }
 
-/// Something has the shape that the served document gives.
+/// Checks a value against a schema of the served document.
 #[track_caller]
 fn assert_matches_schema(host: &Host, schema: &str, value: &Value) {
     let document = host.ask("GET", "/openapi.json").body;
@@ -42,14 +42,14 @@ fn assert_matches_schema(host: &Host, schema: &str, value: &Value) {
     assert_eq!(errors, Vec::<String>::new(), "{value:#}");
 }
 
-/// What is said of one stage.
+/// Returns one stage of a diagnosis.
 fn stage<'a>(diagnosis: &'a Value, name: &str) -> &'a Value {
     let stages = diagnosis["stages"].as_array().expect("stages");
     stages.iter().find(|stage| stage["stage"] == name).expect(name)
 }
 
-/// The diagnosis fails first at this stage with this code; what comes before is passed or can't be told, and the failure
-/// says what to do in these words.
+/// Checks that the first failed stage is `at`, with this code. All stages before it passed or were
+/// skipped, and its verdict contains these words.
 #[track_caller]
 fn assert_fails(diagnosis: &Value, at: &str, code: &str, words: &[&str]) {
     assert_eq!(diagnosis["code"], code, "{diagnosis:#}");
@@ -66,7 +66,7 @@ fn assert_fails(diagnosis: &Value, at: &str, code: &str, words: &[&str]) {
     }
 }
 
-/// What one does who takes a connection as a node would.
+/// Accepts a connection as a node does, and reads the name of the other node.
 fn accept_and_read_name(listener: &TcpListener) -> TcpStream {
     let (mut stream, _) = listener.accept().unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -88,7 +88,7 @@ fn listener() -> (TcpListener, u16) {
     (listener, port)
 }
 
-// ---- On the way to the node -----------------------------------------------------------------------
+// ---- Before the handshake -------------------------------------------------------------------------
 
 #[test]
 fn failures_before_a_connection_have_their_codes() {
@@ -121,7 +121,8 @@ fn failures_before_a_connection_have_their_codes() {
     assert_eq!((answer.status, &answer.body["code"]), (404, &json!("not_found")));
 }
 
-/// It would take such a connection, and could connect neither to us nor to our peers.
+/// The node would accept such a connection, but could connect neither to the daemon nor to its
+/// peers.
 #[test]
 fn a_node_with_the_other_kind_of_name_is_not_connected() {
     let host = Host::new();
@@ -131,11 +132,11 @@ fn a_node_with_the_other_kind_of_name_is_not_connected() {
     daemon.ready();
     daemon.logs(&["WARN", "long@127.0.0.1", "shortname_longname_mix", "HECATE_HOSTNAME"]);
     let failed = |peer: &Value| peer["state"] == "disconnected";
-    let peer = wait_within(PATIENCE, "it has failed", || details(&host, "long@127.0.0.1").filter(failed));
+    let peer = wait_within(PATIENCE, "the attempt has failed", || details(&host, "long@127.0.0.1").filter(failed));
     assert_eq!(peer["attempts"], 1, "{peer:#}");
     assert_eq!(peer["last_failure"]["code"], "shortname_longname_mix");
     assert_eq!(long.eval("nodes(connected)"), "[]");
-    // Found by a short name, it says that it has a long one.
+    // A node found by a short name answers with its long name.
     let _alias = epmd.register("alias", epmd.port_of("long"));
     assert_fails(
         &diagnosis(&host, &host.node("alias")),
@@ -155,7 +156,7 @@ fn a_host_without_epmd_is_reported() {
     let epmd = format!("127.0.0.2:{}", host.epmd_port);
     assert_fails(&unreachable, "epmd", "epmd_unreachable", &[&epmd, "ERL_EPMD_PORT"]);
     assert!(stage(&unreachable, "resolve")["detail"].as_str().unwrap().contains("127.0.0.2"));
-    // The other way round: we are the one with the long name.
+    // The opposite case: the daemon has the long name.
     assert_fails(&diagnosis(&host, &host.node("x")), "name", "shortname_longname_mix", &["-name"]);
 }
 
@@ -169,7 +170,7 @@ fn a_port_that_does_not_answer_is_reported() {
         socket.listen(1).unwrap()
     });
     let port = listener.local_addr().unwrap().port();
-    // The system leaves connections unanswered while as many wait as the listener asked for.
+    // The system does not answer further connections while the listener's backlog is full.
     let mut waiting = Vec::new();
     let patience = std::time::Duration::from_millis(500);
     while let Ok(stream) = TcpStream::connect_timeout(&address(port), patience) {
@@ -197,8 +198,8 @@ fn a_node_that_is_connected_by_another_name_is_reported() {
     let _erl = host.erl("hecate_traderd@localhost");
     let known = |peer: &Value| peer["state"] == "connected";
     let actual = "hecate_traderd@localhost";
-    let peer = wait_within(PATIENCE, "it is connected", || details(&host, actual).filter(known));
-    assert_eq!(peer["introduced_by"], "epmd", "as the name that was found there");
+    let peer = wait_within(PATIENCE, "the node is connected", || details(&host, actual).filter(known));
+    assert_eq!(peer["introduced_by"], "epmd", "the name was found in EPMD");
     let mismatch = diagnosis(&host, &host.node("hecate_traderd"));
     assert_fails(&mismatch, "handshake", "name_mismatch", &[&format!("hecate-daemon diagnose {actual}")]);
 }
@@ -209,17 +210,17 @@ fn a_node_that_lacks_flags_gets_no_proof() {
     let (listener, port) = listener();
     let _name = epmd.register("ancient", port);
     let node = host.node("ancient");
-    let told = node.clone();
+    let name = node.clone();
     let ancient = std::thread::spawn(move || {
         let mut stream = accept_and_read_name(&listener);
         send(&mut stream, b"sok");
         let lacking = flags::ours(false).bits() & !(1 << 26) & !Flags::MAP_TAGS.bits();
-        let length = u16::try_from(told.len()).unwrap().to_be_bytes();
+        let length = u16::try_from(name.len()).unwrap().to_be_bytes();
         send(
             &mut stream,
-            &[&b"N"[..], &lacking.to_be_bytes(), &[0; 4], &[0, 0, 0, 7], &length, told.as_bytes()].concat(),
+            &[&b"N"[..], &lacking.to_be_bytes(), &[0; 4], &[0, 0, 0, 7], &length, name.as_bytes()].concat(),
         );
-        // Nothing more is said to it.
+        // The daemon sends nothing more.
         stream.read(&mut [0]).unwrap()
     });
     let missing = diagnosis(&host, &node);
@@ -232,7 +233,7 @@ fn a_node_that_lacks_flags_gets_no_proof() {
 fn a_node_with_another_cookie_is_reported() {
     let (host, _epmd, daemon) = Host::running(&[]);
     let start = |name| Start { name: Some(name), cookie: Some("another-cookie"), ..Start::default() };
-    // Nobody looks for the first name; the second is found and dialled, and rests then.
+    // The daemon does not dial the first name. It finds and dials the second one, then waits.
     let _visitor = Erl::start(&host, start("visitor"));
     let hash = host.ask("GET", "/api/cluster").body["cookie_hash"].as_str().unwrap().to_owned();
     let tried = diagnosis(&host, &host.node("visitor"));
@@ -242,10 +243,12 @@ fn a_node_with_another_cookie_is_reported() {
     let mut trader = Erl::start(&host, start("hecate_traderd"));
     let node = host.node("hecate_traderd");
     daemon.logs(&["WARN", &node, "cookie"]);
-    let peer = wait_within(PATIENCE, "it is shown", || details(&host, &node).filter(|peer| peer["attempts"] == 1));
+    let peer =
+        wait_within(PATIENCE, "the node is shown", || details(&host, &node).filter(|peer| peer["attempts"] == 1));
     assert_eq!(peer["last_failure"]["code"], "cookie_mismatch", "{peer:#}");
     assert_eq!((&peer["state"], &peer["introduced_by"]), (&json!("disconnected"), &json!("epmd")));
-    // A node that rests is not tried: with our cookie it would be let in now.
+    // A diagnosis does not dial a node that the daemon waits for: with the daemon's cookie, the
+    // node would now accept it.
     trader.eval(&format!("erlang:set_cookie('{}')", host.cookie));
     let rests = diagnosis(&host, &node);
     assert_fails(&rests, "cookie", "cookie_mismatch", &[&hash, "tries again"]);
@@ -259,7 +262,7 @@ fn a_node_that_does_not_allow_the_daemon_is_reported() {
     let mut erl = host.erl("choosy");
     assert_eq!(erl.eval("net_kernel:allow(['friend@elsewhere'])"), "ok");
     assert_fails(&diagnosis(&host, &host.node("choosy")), "handshake", "not_allowed", &["net_kernel:allow", "hecate@"]);
-    // Our own name alone is taken, and a trial can't tell more than that.
+    // The node accepts only the daemon's name, so a trial under another name cannot find out more.
     assert_eq!(erl.eval(&format!("net_kernel:allow(['{}'])", host.node("hecate"))), "ok");
     let allowed = diagnosis(&host, &host.node("choosy"));
     assert_eq!((&allowed["code"], &stage(&allowed, "cookie")["outcome"]), (&Value::Null, &json!("skipped")));
@@ -281,22 +284,23 @@ async fn a_diagnosis_does_not_replace_a_connection_that_the_node_has() {
             "already_alive",
             &["disconnect_node", "hecate@"],
         );
-        assert_eq!(erl.eval("nodes()"), connected, "it is not replaced");
+        assert_eq!(erl.eval("nodes()"), connected, "the connection was replaced");
     });
     drop(older);
 }
 
-/// One that the daemon itself is about to connect to: its attempt is waited for, but not for ever.
+/// The daemon is already connecting to the node, and the diagnosis waits a limited time for that
+/// attempt.
 #[test]
 fn a_silent_node_is_reported() {
     let (host, epmd, _daemon) = Host::running(&[]);
     let (listener, port) = listener();
     let _name = epmd.register("hecate_silentd", port);
-    // It is shown once it was tried.
+    // The node is shown after the first attempt.
     drop(listener.accept().unwrap());
     let (dialled, _) = listener.accept().unwrap();
     let node = host.node("hecate_silentd");
-    wait_for("it is being connected to", || host.peer(&node).as_deref() == Some("connecting"));
+    wait_for("the daemon is connecting", || host.peer(&node).as_deref() == Some("connecting"));
     let silent = std::thread::spawn(move || {
         let trial = accept_and_read_name(&listener);
         (is_open(&dialled), dialled, trial)
@@ -306,7 +310,7 @@ fn a_silent_node_is_reported() {
     assert!(silent.join().unwrap().0, "the trial came while the daemon's own attempt was under way");
 }
 
-/// Whether the other side has not closed the connection yet.
+/// Returns whether the other side has not closed the connection yet.
 fn is_open(mut stream: &TcpStream) -> bool {
     stream.set_nonblocking(true).unwrap();
     loop {
@@ -318,9 +322,9 @@ fn is_open(mut stream: &TcpStream) -> bool {
     }
 }
 
-// ---- Nothing in the way ---------------------------------------------------------------------------
+// ---- Nodes that can be connected ------------------------------------------------------------------
 
-/// What `/api/cluster` says of a node.
+/// Returns a peer of `/api/cluster`.
 fn details(host: &Host, node: &str) -> Option<Value> {
     let cluster = host.ask("GET", "/api/cluster").body;
     assert_matches_schema(host, "Cluster", &cluster);
@@ -339,7 +343,11 @@ fn a_diagnosis_does_not_connect_a_node() {
     assert_eq!(outcomes, [["passed"; 9].as_slice(), &["skipped"; 2]].concat(), "{well:#}");
     assert!(well["verdict"].as_str().unwrap().contains("HECATE_CLUSTER_PEERS"), "{well:#}");
     erl.eval_until("nodes(connected)", "[]", PATIENCE);
-    assert_eq!(erl.eval("receive {nodeup, Node} -> Node after 0 -> none end"), "none", "we have not been there");
+    assert_eq!(
+        erl.eval("receive {nodeup, Node} -> Node after 0 -> none end"),
+        "none",
+        "the diagnosis connected the node"
+    );
     assert_eq!(host.peer(&host.node("visitor")), None);
 }
 
@@ -351,7 +359,7 @@ fn a_diagnosis_shows_the_view_of_a_connected_node() {
     erl.eval_until("nodes()", &format!("[{us}]"), PATIENCE);
     let release = erl.eval("erlang:system_info(otp_release)").trim_matches('"').to_owned();
     let up = |peer: &Value| peer["state"] == "connected" && !peer["round_trip_ms"].is_null();
-    let peer = wait_within(PATIENCE, "it has told of itself", || details(&host, &node).filter(up));
+    let peer = wait_within(PATIENCE, "the peer has sent its details", || details(&host, &node).filter(up));
     assert_eq!(
         (&peer["otp_release"], &peer["net_ticktime"], &peer["hidden"]),
         (&json!(release), &json!(60), &json!(false))
@@ -360,7 +368,7 @@ fn a_diagnosis_shows_the_view_of_a_connected_node() {
     assert!(peer["flags"].as_array().unwrap().contains(&json!("SPAWN")), "{peer:#}");
     assert!(peer["round_trip_ms"].as_f64().unwrap() > 0.0);
 
-    // Without pg it takes no part.
+    // A node without pg is not in any group.
     let absent = diagnosis(&host, &node);
     assert_fails(&absent, "scope", "scope_absent", &["pg:start_link()"]);
     assert_eq!(absent["connected"], true);
@@ -372,7 +380,7 @@ fn a_diagnosis_shows_the_view_of_a_connected_node() {
     assert_eq!((&view["nodes"], &view["scopes"]), (&json!([us]), &json!([{"name": "pg", "runs": true}])));
     assert_eq!(daemon.log_lines(&["node down"]), Vec::<String>::new());
 
-    // Stopped, it is connected all the same, until its time is over.
+    // A suspended node stays connected until it times out.
     erl.stop();
     let silent = diagnosis(&host, &node);
     assert_fails(&silent, "ticks", "tick_timeout", &["stopped", "60 s"]);
@@ -381,7 +389,7 @@ fn a_diagnosis_shows_the_view_of_a_connected_node() {
     erl.pings(&us);
 }
 
-/// Another daemon runs hardly any functions for us; what it has to tell is told by other ways.
+/// Another daemon runs few functions for peers. The diagnosis gets its details in other ways.
 #[test]
 fn a_diagnosis_shows_the_view_of_another_daemon() {
     let (host, _epmd, daemon) = Host::running(&[]);
@@ -390,7 +398,7 @@ fn a_diagnosis_shows_the_view_of_another_daemon() {
     let home = home.to_str().unwrap().to_owned();
     let other = host.daemon(&[("HOME", &home), ("HECATE_NODE_NAME", "hecate_b"), ("HECATE_NET_TICKTIME", "30")]);
     let node = other.ready();
-    wait_for("their scopes have met", || {
+    wait_for("the scopes know each other", || {
         host.ask("GET", "/api/cluster").body["scopes"][0]["peer_members"].as_u64() > Some(0)
     });
     let well = diagnosis(&host, &node);
@@ -399,8 +407,8 @@ fn a_diagnosis_shows_the_view_of_another_daemon() {
     assert_eq!((&view["otp_release"], &view["net_ticktime"]), (&Value::Null, &json!(30)));
     assert_eq!(view["nodes"], json!([daemon.ready()]));
     assert!(view["round_trip_ms"].as_f64().unwrap() > 0.0);
-    let told = |peer: &Value| !peer["round_trip_ms"].is_null();
-    let peer = wait_within(PATIENCE, "it has answered", || details(&host, &node).filter(told));
+    let answered = |peer: &Value| !peer["round_trip_ms"].is_null();
+    let peer = wait_within(PATIENCE, "the peer has answered", || details(&host, &node).filter(answered));
     assert_eq!((&peer["otp_release"], &peer["net_ticktime"]), (&Value::Null, &json!(30)), "{peer:#}");
 }
 
@@ -410,14 +418,14 @@ fn a_diagnosis_shows_the_view_of_a_hidden_node() {
     let start = Start { name: Some("monitor"), args: &["-hidden"], ..Start::default() };
     let mut erl = Erl::start(&host, start);
     erl.pings(&daemon.ready());
-    let told = |peer: &Value| !peer["round_trip_ms"].is_null();
+    let answered = |peer: &Value| !peer["round_trip_ms"].is_null();
     let node = host.node("monitor");
-    let peer = wait_within(PATIENCE, "it has answered", || details(&host, &node).filter(told));
+    let peer = wait_within(PATIENCE, "the peer has answered", || details(&host, &node).filter(answered));
     let release = erl.eval("erlang:system_info(otp_release)").trim_matches('"').to_owned();
     assert_eq!((&peer["hidden"], &peer["otp_release"]), (&json!(true), &json!(release)), "{peer:#}");
 }
 
-/// The EPMD of another host takes the question, and does not answer.
+/// The EPMD of another host reads the request and does not answer.
 #[test]
 fn a_first_attempt_is_shown_while_it_runs() {
     let host = Host::new();
@@ -426,10 +434,10 @@ fn a_first_attempt_is_shown_while_it_runs() {
     let us = ("HECATE_NODE_NAME", "hecate@127.0.0.1");
     let daemon = host.daemon(&[us, ("HECATE_CLUSTER_PEERS", "far@127.0.0.2")]);
     daemon.ready();
-    let first = wait_within(PATIENCE, "it is tried", || details(&host, "far@127.0.0.2"));
+    let first = wait_within(PATIENCE, "the node is being dialled", || details(&host, "far@127.0.0.2"));
     assert_eq!((&first["state"], &first["last_failure"]), (&json!("connecting"), &Value::Null), "{first:#}");
     let failed = |peer: &Value| !peer["last_failure"].is_null();
-    let then = wait_within(PATIENCE, "it has failed", || details(&host, "far@127.0.0.2").filter(failed));
+    let then = wait_within(PATIENCE, "the attempt has failed", || details(&host, "far@127.0.0.2").filter(failed));
     assert_eq!(then["last_failure"]["code"], "epmd_unreachable", "{then:#}");
 }
 
@@ -441,7 +449,7 @@ async fn a_node_that_refuses_calls_is_not_reported_as_silent() {
     let stream = tokio::net::TcpStream::connect(address(epmd.port_of("hecate"))).await.unwrap();
     let held = setup::dial(stream, &deaf, host.node("hecate").parse().unwrap(), async || true).await.unwrap();
     tokio::task::block_in_place(|| {
-        wait_for("it is connected", || host.peer(&deaf.name).as_deref() == Some("connected"));
+        wait_for("the node is connected", || host.peer(&deaf.name).as_deref() == Some("connected"));
         let well = diagnosis(&host, &deaf.name);
         assert_eq!((&well["code"], &well["connected"]), (&Value::Null, &json!(true)), "{well:#}");
         assert_eq!(stage(&well, "ticks")["outcome"], "skipped");
@@ -450,7 +458,7 @@ async fn a_node_that_refuses_calls_is_not_reported_as_silent() {
     drop(held);
 }
 
-/// It is then looked at as any other that is not connected.
+/// The diagnosis then treats it as an unconnected node.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_may_end_during_a_diagnosis() {
     let (host, epmd, _daemon) = Host::running(&[]);
@@ -459,14 +467,14 @@ async fn a_connection_may_end_during_a_diagnosis() {
     let connection = setup::dial(stream, &silent, host.node("hecate").parse().unwrap(), async || true).await.unwrap();
     let (sender, mut events) = start_link(connection, 8);
     let diagnosing = tokio::task::spawn_blocking(move || {
-        wait_for("it is connected", || host.peer(&silent.name).as_deref() == Some("connected"));
+        wait_for("the node is connected", || host.peer(&silent.name).as_deref() == Some("connected"));
         diagnosis(&host, &silent.name)
     });
     let is_ping = |event: LinkEvent| match event {
         LinkEvent::Messages(batch, _) => {
             batch.iter().any(|(signal, _)| matches!(signal, Control::SendName { to, .. } if *to == "net_kernel"))
         }
-        LinkEvent::Closed(_) => panic!("it is closed before it is asked"),
+        LinkEvent::Closed(_) => panic!("the connection closed before the diagnosis"),
     };
     while !is_ping(events.recv().await.unwrap()) {}
     drop(sender);
@@ -483,18 +491,18 @@ fn the_source_of_a_nodes_name_is_shown() {
     let daemon = host.daemon(&[("HECATE_CLUSTER_PEERS", &configured)]);
     let us = daemon.ready();
     let failed = |peer: &Value| peer["attempts"] == 2;
-    let peer = wait_within(PATIENCE, "it is tried again", || details(&host, &configured).filter(failed));
+    let peer = wait_within(PATIENCE, "the node is dialled again", || details(&host, &configured).filter(failed));
     assert_eq!(
         (&peer["introduced_by"], &peer["last_failure"]["code"]),
         (&json!("configuration"), &json!("not_registered"))
     );
     let mut visitor = host.erl("visitor");
     visitor.pings(&us);
-    let visiting = wait_within(PATIENCE, "it is shown", || details(&host, &host.node("visitor")));
+    let visiting = wait_within(PATIENCE, "the node is shown", || details(&host, &host.node("visitor")));
     assert_eq!(visiting["introduced_by"], "itself");
     let mut friend = host.erl("friend");
     friend.pings(&host.node("visitor"));
-    let by = wait_within(PATIENCE, "it is learned", || details(&host, &host.node("friend")));
+    let by = wait_within(PATIENCE, "the node is learned", || details(&host, &host.node("friend")));
     assert!(["peers", &host.node("visitor")].contains(&by["introduced_by"].as_str().unwrap()), "{by:#}");
 }
 

@@ -1,8 +1,8 @@
-//! Daemons that find each other by the addresses of one DNS name, as pods behind a headless service do. Each is on a host of its
-//! own, a network namespace with an EPMD of its own, and asks the resolver of the system: run as root by
-//! `cargo test --features system-tests --test dns`.
+//! Daemons that find each other by the addresses of one DNS name, as pods behind a headless service
+//! do. Each host is a network namespace with its own EPMD and uses the system's resolver. Run as
+//! root: `cargo test --features system-tests --test dns`.
 
-#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a failed expectation fails the test")]
 
 mod support;
 
@@ -16,7 +16,7 @@ use support::erl::{Erl, Start};
 use support::network::Network;
 use support::{Host, PATIENCE, Process, program, wait_for, wait_within};
 
-/// Hosts on one wire, and the DNS server of all.
+/// Hosts on one network, and their DNS server.
 struct Lab {
     wire: Network,
     dns: Dns,
@@ -38,7 +38,7 @@ impl Lab {
         Self { wire, dns, cookie: host.cookie.clone(), epmd_port: host.epmd_port }
     }
 
-    /// The host with this number, whose addresses end in it.
+    /// Creates the host with this number, which is the last part of its addresses.
     fn place(&self, number: u8) -> Place {
         let network = Network::new();
         self.wire.ip(&format!("link add port{number} type veth peer name us netns {}", network.id()));
@@ -64,7 +64,7 @@ struct Place {
 }
 
 impl Place {
-    /// The daemon, whose node is named by this address.
+    /// Starts the daemon, whose node name contains this address.
     fn daemon(&self, address: &str, more: &[(&str, &str)]) -> Daemon {
         let any = if address.parse::<IpAddr>().unwrap().is_ipv4() { "0.0.0.0" } else { "::" };
         let mount = format!("set -e; {} --bind {} /etc; exec \"$0\"", program("mount"), self.etc);
@@ -89,16 +89,16 @@ impl Place {
 fn daemons_find_each_other_by_dns_and_forget_removed_addresses() {
     let lab = Lab::new();
     let [a, b, c, d] = [1, 2, 3, 4].map(|number| lab.place(number));
-    // Nothing is behind the name yet when they start. The third is named by its other address.
+    // The name has no addresses when they start. The third daemon is named after its other address.
     let at_a = a.daemon(&a.v4, &[]);
     let at_b = b.daemon(&b.v4, &[]);
     let at_c = c.daemon(&c.v6, &[]);
-    // With both addresses of all but the third.
+    // Now the name has both addresses of all hosts but the third.
     lab.dns.names(&[&a.v4, &a.v6, &b.v4, &b.v6, &c.v6]);
     for (one, other) in [(&a, &b.v4), (&a, &c.v6), (&b, &a.v4), (&b, &c.v6), (&c, &a.v4), (&c, &b.v4)] {
-        wait_for("they are connected", || one.is_connected(other));
+        wait_for("the daemons are connected", || one.is_connected(other));
     }
-    // A real node takes the place of the second.
+    // A real node replaces the second daemon.
     at_b.kill();
     let epmd_port = lab.epmd_port.to_string();
     let _epmd =
@@ -111,20 +111,20 @@ fn daemons_find_each_other_by_dns_and_forget_removed_addresses() {
     lab.dns.names(&[&a.v4, &a.v6, &c.v6, &d.v4]);
     let both = format!("lists:sort(nodes()) =:= lists:sort(['hecate@{}', 'hecate@{}'])", a.v4, c.v6);
     at_d.eval_until(&both, "true", PATIENCE);
-    wait_for("the other side shows it", || a.is_connected(&d.v4));
-    // A server that does not answer takes nothing away, nor does one that says that there is nothing, for a while.
-    // It was so when they started, too.
+    wait_for("the other daemon shows the node", || a.is_connected(&d.v4));
+    // For a while, no address is removed if the server does not answer or answers that there is
+    // none. The latter was the case at the start, too.
     lab.dns.set(Zone::Silence);
     wait_for("DNS has failed again", || at_a.log_lines(&["WARN", "hecate.svc", "no address"]).len() == 2);
     assert!(a.is_connected(&d.v4) && a.is_connected(&c.v6) && a.knows(&b.v4));
     lab.dns.names(&[&a.v4, &c.v6, &d.v4]);
     wait_for("DNS works again", || at_a.log_lines(&["INFO", "hecate.svc", "has addresses again"]).len() == 2);
-    // The second is not looked for any more, and in the end not shown.
+    // The daemon no longer dials the second one, and finally forgets it.
     for place in [&a, &c] {
-        wait_within(Duration::from_secs(100), "it is forgotten", || (!place.knows(&b.v4)).then_some(()));
+        wait_within(Duration::from_secs(100), "the daemon forgets the address", || (!place.knows(&b.v4)).then_some(()));
         assert!(place.is_connected(&d.v4));
     }
-    // That a node has two addresses, or that we have, is nothing to speak of.
+    // Two addresses of a node, or of the daemon itself, cause no log lines.
     for daemon in [at_a, at_c] {
         let (_, _, log) = daemon.terminate();
         let odd =
@@ -137,14 +137,14 @@ fn daemons_find_each_other_by_dns_and_forget_removed_addresses() {
 fn a_peer_without_a_node_name_means_the_node_hecate() {
     let lab = Lab::new();
     let [a, b] = [1, 2].map(|number| lab.place(number));
-    // The list is the same on all hosts, and comes before the second of them is there.
+    // The list is the same on all hosts, and exists before the second host does.
     let peers = [("HECATE_CLUSTER_PEERS", format!("{},{}", a.v4, b.v6))];
     let peers = peers.each_ref().map(|(name, value)| (*name, value.as_str()));
     let at_a = a.daemon(&a.v4, &peers);
     at_a.logs(&[&format!("hecate@{}", b.v6), "epmd_unreachable"]);
     let _at_b = b.daemon(&b.v6, &[]);
-    wait_for("they are connected", || a.is_connected(&b.v6) && b.is_connected(&a.v4));
-    assert!(at_a.log_lines(&[&format!("hecate@{}", a.v4), "not connected"]).is_empty(), "we are no peer of ours");
+    wait_for("the daemons are connected", || a.is_connected(&b.v6) && b.is_connected(&a.v4));
+    assert!(at_a.log_lines(&[&format!("hecate@{}", a.v4), "not connected"]).is_empty(), "the daemon dialled itself");
 }
 
 #[test]
@@ -166,7 +166,8 @@ fn names_that_do_not_resolve_do_not_delay_other_peers() {
     let lab = Lab::new();
     let place = lab.place(1);
     lab.dns.set(Zone::Silence);
-    // Dialled so many at once, each of which takes its time, they keep the daemon busy for a while.
+    // The daemon dials a limited number at once, and each attempt takes its time, so the daemon is
+    // busy for a while.
     let far: Vec<String> = (0..250).map(|i| format!("far{i}.lab")).collect();
     let mut node = place.network.inside(|| Erl::start(&place.host, Start::default()));
     let more = [("HECATE_CLUSTER_PEERS", far.join(",")), ("HECATE_LOG", "info,beam::node=debug".to_owned())];
@@ -178,6 +179,6 @@ fn names_that_do_not_resolve_do_not_delay_other_peers() {
     node.eval_until(&format!("nodes() =:= ['hecate@{}']", place.v4), "true", PATIENCE);
     let tried = far.iter().filter(|far| !daemon.log_lines(&[&format!("hecate@{far} "), "host_unresolved"]).is_empty());
     let tried = tried.count();
-    assert!(tried < 200, "{tried}: a node that is here was dialled before all those that are not");
+    assert!(tried < 200, "{tried}: the existing node was dialled after all others");
     daemon.logs(&["host_unresolved", "timed out"]);
 }

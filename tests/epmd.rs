@@ -1,7 +1,7 @@
-//! The EPMD that we serve where there is none, as real nodes and the real `epmd` program see it, and what becomes of names
-//! when the one in use goes.
+//! The built-in EPMD, as real nodes and the real `epmd` program see it, and the registered names
+//! when the EPMD in use ends.
 
-#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a failed expectation fails the test")]
 
 mod support;
 
@@ -12,7 +12,7 @@ use support::epmd::{self, alive, connect, names, send};
 use support::erl::Erl;
 use support::{Host, PATIENCE, wait_for};
 
-/// What the real program prints of the EPMD on a port, and whether it is content.
+/// Returns what the real `epmd` program prints about the EPMD on a port, and whether it succeeded.
 fn program(port: u16, argument: &str) -> String {
     let output = Command::new("epmd").args(["-port", &port.to_string(), argument]).output();
     let output = output.expect("epmd runs (Debian: erlang-base)");
@@ -23,7 +23,8 @@ fn epmd_state(host: &Host) -> String {
     host.ask("GET", "/api/cluster").body["epmd"]["state"].as_str().expect("a state").to_owned()
 }
 
-/// The process behind `hecate_plugins`, with our incarnation in it.
+/// Returns the daemon's process `hecate_plugins`, whose pid contains the creation of the daemon's
+/// node.
 fn our_incarnation(host: &Host, erl: &mut Erl) -> String {
     let us = host.node("hecate");
     erl.eval(&format!(
@@ -39,7 +40,8 @@ fn the_daemon_serves_epmd_to_real_nodes_if_none_runs() {
     assert_eq!(epmd_state(&host), "served");
     let mut one = host.erl("one");
     let mut two = host.erl("hecate_twod");
-    // The second is found by its name, the first finds us; they find each other.
+    // The daemon finds the second node by its name, the first node dials the daemon, and both are
+    // introduced.
     two.eval_until("length(nodes())", "1", PATIENCE);
     one.pings(&host.node("hecate_twod"));
     one.pings(&host.node("hecate"));
@@ -51,13 +53,13 @@ fn the_daemon_serves_epmd_to_real_nodes_if_none_runs() {
     for name in ["hecate", "hecate_twod", "one"] {
         assert!(listed.contains(&format!("name {name} at port ")), "{listed}");
     }
-    assert!(program(host.epmd_port, "-kill").contains("living nodes in database"), "it is in use");
+    assert!(program(host.epmd_port, "-kill").contains("living nodes in database"), "an EPMD in use was killed");
     one.kill();
-    wait_for("its name is free", || !names(host.epmd_port).contains_key("one"));
+    wait_for("the name is free", || !names(host.epmd_port).contains_key("one"));
     host.erl("one");
     let (status, ..) = daemon.terminate();
     assert_eq!(status.code(), Some(0));
-    assert!(connect(host.epmd_port).is_err(), "it ends with us");
+    assert!(connect(host.epmd_port).is_err(), "the EPMD outlived the daemon");
 }
 
 #[test]
@@ -78,8 +80,8 @@ fn another_daemon_serves_epmd_after_the_first_ends() {
         let names = names(first_host.epmd_port);
         names.contains_key("visitor") && names.contains_key("hecate_second")
     });
-    assert_eq!(erl.eval("length(nodes())"), "1", "nobody was disturbed");
-    // The first is back, and finds its name free and another's EPMD.
+    assert_eq!(erl.eval("length(nodes())"), "1", "a connection was lost");
+    // The first daemon returns. Its name is free, and another daemon serves EPMD.
     let first = first_host.daemon(&[]);
     first.ready();
     assert_eq!(epmd_state(&first_host), "registered");
@@ -96,7 +98,7 @@ fn the_daemon_replaces_a_killed_epmd_and_remains_the_same_node() {
     erl.pings(&host.node("hecate"));
     let before = our_incarnation(&host, &mut erl);
     real.kill();
-    wait_for("we serve", || epmd_state(&host) == "served");
+    wait_for("the daemon serves EPMD", || epmd_state(&host) == "served");
     wait_for("all are registered again", || {
         let names = names(host.epmd_port);
         names.contains_key("visitor") && names.contains_key("hecate")
@@ -113,19 +115,19 @@ fn an_unreadable_name_hides_no_other() {
     send(&mut hostile, &alive(b"bad\nname \nname x at port\nname", 1)).unwrap();
     let mut answer = [0; 2];
     hostile.read_exact(&mut answer).unwrap();
-    assert_eq!(answer, [b'v', 0], "the real one takes it");
+    assert_eq!(answer, [b'v', 0], "the real EPMD accepts the name");
     let mut erl = host.erl("hecate_traderd");
     erl.eval_until("nodes()", &format!("[{}]", host.node("hecate")), PATIENCE);
 }
 
-/// The same requests, to the real one and to ours, have the same answers.
+/// The same requests get the same answers from the real and from the built-in EPMD.
 #[test]
 fn the_built_in_epmd_answers_like_the_real_one_byte_for_byte() {
     let (real_host, our_host) = (Host::new(), Host::new());
     let _real = real_host.epmd();
     let daemon = our_host.daemon(&[]);
     daemon.ready();
-    // The real one has somebody registered in our place.
+    // In the real EPMD, another connection registers the daemon's name.
     let mut hecate = connect(real_host.epmd_port).unwrap();
     let hecate_port = names(our_host.epmd_port)["hecate"];
     send(&mut hecate, &alive(b"hecate", hecate_port)).unwrap();
@@ -146,7 +148,7 @@ fn the_built_in_epmd_answers_like_the_real_one_byte_for_byte() {
         send(&mut stream, request).unwrap();
         let mut answer = Vec::new();
         let _ = stream.read_to_end(&mut answer);
-        // Each names its own port first.
+        // Each answer starts with the EPMD's own port.
         if matches!(request.first(), Some(b'n' | b'd')) && answer.len() >= 4 {
             assert_eq!(answer.drain(..4).collect::<Vec<u8>>(), u32::from(port).to_be_bytes());
         }
@@ -163,7 +165,7 @@ fn the_built_in_epmd_answers_like_the_real_one_byte_for_byte() {
         let (real, ours) = (answer(real_host.epmd_port, request), answer(our_host.epmd_port, request));
         assert_eq!(ours, real, "{:?}", String::from_utf8_lossy(request));
     }
-    // The real one leaves a connection open that it has refused to register.
+    // The real EPMD keeps a connection open after it refused a registration.
     let refusal = |port: u16, request: &[u8], length: usize| {
         let mut stream = connect(port).unwrap();
         send(&mut stream, request).unwrap();
@@ -177,7 +179,7 @@ fn the_built_in_epmd_answers_like_the_real_one_byte_for_byte() {
         assert_eq!(ours, real, "{request:?}");
     }
     assert_eq!(sorted(answer(our_host.epmd_port, b"n")), sorted(answer(real_host.epmd_port, b"n")));
-    // The real one shows the number of a descriptor, of which ours knows none.
+    // The real EPMD prints the number of a descriptor, which the built-in one does not have.
     let without_fd = |lines: Vec<String>| -> Vec<String> {
         let mut lines: Vec<String> =
             lines.into_iter().map(|line| line.split(", fd = ").next().unwrap().trim_matches('\0').to_owned()).collect();
@@ -189,11 +191,11 @@ fn the_built_in_epmd_answers_like_the_real_one_byte_for_byte() {
     assert_eq!(epmd::names(our_host.epmd_port), epmd::names(real_host.epmd_port));
 }
 
-/// Returns the request of a node whose extra data claims to have `said` bytes.
-fn with_extra(name: &[u8], extra: &[u8], said: usize) -> Vec<u8> {
+/// Returns the registration of a node with extra data, whose length field is `length`.
+fn with_extra(name: &[u8], extra: &[u8], length: usize) -> Vec<u8> {
     let mut request = alive(name, 4711);
     request.truncate(request.len() - 2);
-    request.extend(u16::try_from(said).unwrap().to_be_bytes());
+    request.extend(u16::try_from(length).unwrap().to_be_bytes());
     request.extend(extra);
     request
 }
@@ -234,7 +236,6 @@ fn the_built_in_epmd_accepts_and_closes_like_the_real_one() {
         }
     }
     // The answer contains the name and the extra data, which ends with a zero byte here.
-    // Another name than above, which may not be free again yet.
     let long = "\u{1f601}".repeat(254);
     let mut held = Vec::new();
     for port in [real_host.epmd_port, our_host.epmd_port] {

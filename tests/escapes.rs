@@ -1,7 +1,7 @@
 //! Names and texts that others wrote cannot drive a terminal through the log, the commands or the
 //! API: invalid names are neither dialled nor shown, and control characters are escaped.
 
-#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a failed expectation fails the test")]
 
 mod support;
 
@@ -38,8 +38,8 @@ fn odd_names_in_epmd_and_in_handshakes_are_neither_dialled_nor_shown() {
     let _valid = epmd.register("hecate_valid", valid.local_addr().unwrap().port());
     let daemon = host.daemon(&[]);
     daemon.ready();
-    // All names are found by one answer of EPMD: at the second attempt to the one, the others would
-    // have been dialled.
+    // One answer of EPMD contains all names. At the second attempt to the valid one, the daemon
+    // would have dialled the others.
     for _ in 0..2 {
         drop(valid.accept().unwrap());
     }
@@ -51,15 +51,15 @@ fn odd_names_in_epmd_and_in_handshakes_are_neither_dialled_nor_shown() {
     let length = |bytes: usize| u16::try_from(bytes).unwrap().to_be_bytes();
     let packet = [&[b'N'][..], &[0xff; 8], &[0, 0, 0, 7], &length(name.len()), name.as_bytes()].concat();
     stream.write_all(&[&length(packet.len())[..], &packet].concat()).unwrap();
-    assert!(matches!(stream.read(&mut [0]), Ok(0) | Err(_)), "it is refused");
+    assert!(matches!(stream.read(&mut [0]), Ok(0) | Err(_)), "the handshake must be refused");
     daemon.logs(&["WARN", "the peer sent an invalid node name"]);
 
     for arguments in [&["cluster"][..], &["cluster", "--json"], &["doctor"], &["doctor", "--json"], &["status"]] {
         let text = printed(&host, arguments);
         assert!(!text.contains("2J") && !text.contains("evil"), "{text}");
     }
-    let told = printed(&host, &["diagnose", &host.node("unknown")]);
-    assert!(told.contains("hecate_valid") && !told.contains("2J"), "{told}");
+    let shown = printed(&host, &["diagnose", &host.node("unknown")]);
+    assert!(shown.contains("hecate_valid") && !shown.contains("2J"), "{shown}");
     is_harmless(&daemon.log());
     assert!(!daemon.log().contains("2J") && !daemon.log().contains("evil"), "{}", daemon.log());
 }
@@ -78,7 +78,7 @@ fn texts_that_an_older_version_stored_load_and_are_shown_escaped() {
 
     let daemon = host.daemon(&[]);
     daemon.ready();
-    assert_eq!(host.plugin("hecate-traderd")["description"], ODD, "it is what it was");
+    assert_eq!(host.plugin("hecate-traderd")["description"], ODD, "the text was changed");
     for arguments in [
         &["plugins", "--json"][..],
         &["plugins"],
@@ -91,7 +91,7 @@ fn texts_that_an_older_version_stored_load_and_are_shown_escaped() {
         printed(&host, arguments);
     }
     let listed: Value = serde_json::from_str(&printed(&host, &["plugins", "--json"])).unwrap();
-    assert_eq!(listed[0]["version"], ODD, "for programs it means the same");
+    assert_eq!(listed[0]["version"], ODD, "the JSON value was changed");
     assert!(printed(&host, &["plugin", "hecate-traderd"]).contains(r"a\u{202e}b\u{9b}2J\u{200b}c"));
     is_harmless(&daemon.log());
 

@@ -1,8 +1,9 @@
-//! Our codec of the external term format against two others: the one of a real Erlang node, and the crate `eetf`.
+//! Compares our codec of the external term format with two others: that of a real Erlang node, and
+//! the crate `eetf`.
 //!
-//! The node is whatever `erl` is installed; without one these tests fail.
+//! The node runs the installed `erl`. Without it, these tests fail.
 
-#![allow(clippy::expect_used, reason = "a test ends where it is surprised")]
+#![allow(clippy::expect_used, reason = "a failed expectation fails the test")]
 
 use std::io::{Read, Write};
 use std::process::{Child, Command, Stdio};
@@ -19,10 +20,10 @@ use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
 #[path = "../src/beam/etf/tests/generate.rs"]
 mod generate;
 
-/// How many terms each test tries.
+/// The number of terms in each test.
 const TERMS: usize = 1500;
 
-/// How long the node may take for one batch.
+/// The time limit of the node for one batch.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 const LOGGER: &str = "[{handler,default,logger_std_h,#{config=>#{type=>standard_error}}}]";
@@ -38,12 +39,13 @@ struct Erl {
 impl Erl {
     fn start() -> Self {
         let beam = tempfile::tempdir().expect("a directory for the compiled module");
-        // A copy, since an `erl` of another release sees this machine's temporary files and not the checkout.
+        // A copy, because an `erl` of another release sees the machine's temporary files but not
+        // the checkout.
         let source = beam.path().join("oracle.erl");
         std::fs::write(&source, include_str!("etf_oracle/oracle.erl")).expect("a directory of our own");
         let compiled = Command::new("erlc").arg("-o").arg(beam.path()).arg(source).status();
         assert!(compiled.expect("erlc is installed").success(), "oracle.erl compiles");
-        // What the node has to say about itself goes to standard error: standard output belongs to the frames.
+        // Messages of the node go to standard error, because standard output carries the frames.
         let mut child = Command::new("erl")
             .args(["-noinput", "-boot", "start_clean", "-kernel", "logger", LOGGER])
             .args(["-s", "oracle", "main", "-pa"])
@@ -52,7 +54,8 @@ impl Erl {
             .stdout(Stdio::piped())
             .spawn()
             .expect("erl is installed");
-        // Threads of their own, so that neither side ever holds up the other, and a wait for an answer can have a bound.
+        // Separate threads, so that neither side blocks the other and the wait for an answer has a
+        // limit.
         let mut input = child.stdin.take().expect("piped");
         let (requests, receiver) = channel::<Vec<u8>>();
         std::thread::spawn(move || {
@@ -77,7 +80,7 @@ impl Erl {
     }
 
     fn ask(&mut self, request: Vec<u8>) -> Vec<Vec<u8>> {
-        self.requests.send(request).expect("the writing thread lives");
+        self.requests.send(request).expect("the writing thread runs");
         let answer = match self.answers.recv_timeout(PATIENCE) {
             Ok(answer) => answer,
             Err(RecvTimeoutError::Timeout) => panic!("erl doesn't answer"),
@@ -104,7 +107,7 @@ impl Erl {
         answer
     }
 
-    /// Each decoded and encoded again by the node; nothing where it refuses.
+    /// Returns each term after the node decoded and encoded it, or `None` if it refused.
     fn again(&mut self, batch: &[Vec<u8>]) -> Vec<Option<Vec<u8>>> {
         let answers = self.ask_batch(0, batch).into_iter();
         answers.map(|bytes| (!bytes.is_empty()).then_some(bytes)).collect()
@@ -126,18 +129,19 @@ fn decode(bytes: &[u8]) -> Result<Term, DecodeError> {
     Term::decode(&Bytes::copy_from_slice(bytes), &mut Atoms::new())
 }
 
-/// By which equal terms are known, whatever form they had. From OTP 27 on a node forgets who made a fun, which is no part of it.
+/// Returns the form that is the same for equal terms, whatever their encoding. Since OTP 27, a node
+/// drops the creator of a fun, which is not part of that form.
 fn canonical(bytes: &[u8]) -> Result<Bytes, DecodeError> {
     decode(bytes).map(|term| term.canonical())
 }
 
-/// Whether every node writes it in the same bytes: the pairs of a map have no order, and funs and ports are written otherwise
-/// from OTP 27 on than before.
+/// Returns whether every node encodes the term to the same bytes. The pairs of a map have no order,
+/// and since OTP 27 funs and ports have other encodings.
 fn has_one_form(term: &Term) -> bool {
     !any_inside(term, &|term| matches!(term, Term::Map(_) | Term::Fun(_) | Term::Port(_)))
 }
 
-/// `count` values of a strategy, the same in each run.
+/// Returns `count` values of a strategy, the same in each run.
 fn sample<S: Strategy>(strategy: &S, count: usize) -> Vec<S::Value> {
     let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
     let mut runner = TestRunner::new_with_rng(ProptestConfig::default(), rng);
@@ -145,7 +149,7 @@ fn sample<S: Strategy>(strategy: &S, count: usize) -> Vec<S::Value> {
     (0..count).map(value).collect()
 }
 
-/// Whether a term satisfies this, or any inside it does.
+/// Returns whether a term or any term in it satisfies `test`.
 fn any_inside(term: &Term, test: &impl Fn(&Term) -> bool) -> bool {
     let any = |terms: &[Term]| terms.iter().any(|term| any_inside(term, test));
     test(term)
@@ -186,13 +190,13 @@ fn we_decode_the_terms_of_erl() {
         let generated = erl.ask(request);
         let mut ours = Vec::new();
         for pair in generated.chunks(2) {
-            let [somehow, plain] = pair else { panic!("two encodings of each term") };
+            let [varied, plain] = pair else { panic!("two encodings of each term") };
             let term = decode(plain).unwrap_or_else(|error| panic!("{error}: {plain:?}"));
             let encoded = term.encode();
             if has_one_form(&term) {
                 assert_eq!(&encoded, plain, "{term:?}");
             }
-            assert_eq!(canonical(somehow), Ok(term.canonical()));
+            assert_eq!(canonical(varied), Ok(term.canonical()));
             ours.push(encoded);
         }
         assert_eq!(ours.len(), COUNT as usize);
@@ -203,7 +207,8 @@ fn we_decode_the_terms_of_erl() {
     }
 }
 
-/// Before OTP 27, 0.0 and -0.0 are one key of a map to Erlang, so it can refuse maps that have both.
+/// Before OTP 27, Erlang treats 0.0 and -0.0 as the same key of a map, so it may refuse maps that
+/// have both.
 fn has_minus_zero(term: &Term) -> bool {
     any_inside(term, &|term| matches!(term, Term::Float(value) if value.get().to_bits() == (-0.0_f64).to_bits()))
 }
@@ -227,11 +232,11 @@ fn erl_and_we_refuse_the_same_bytes() {
     assert!(accepted > TERMS / 2 && refused > TERMS / 2, "{accepted} accepted, {refused} refused");
 }
 
-/// Checks that the node and we mean the same by these bytes, and returns whether that is a term.
+/// Checks that the node and our codec agree about these bytes. Returns whether they are a term.
 fn agreed(bytes: &[u8], theirs: Option<&[u8]>) -> bool {
     let message = Bytes::copy_from_slice(bytes);
     let mut atoms = Atoms::new();
-    // What follows the term is no error to `binary_to_term/1`.
+    // `binary_to_term/1` accepts bytes after the term.
     let ours = Reader::with_version(&message, &mut atoms).and_then(|mut reader| reader.term());
     match (ours, theirs) {
         (Ok(term), Some(theirs)) => {
@@ -239,12 +244,13 @@ fn agreed(bytes: &[u8], theirs: Option<&[u8]>) -> bool {
             true
         }
         (Ok(term), None) => {
-            // OTP 25 takes bits of which there are none, later ones don't.
+            // OTP 25 accepts a bit binary without bits, later releases do not.
             let no_bits = bytes == [131, 77, 0, 0, 0, 0, 0];
             assert!(has_minus_zero(&term) || no_bits, "erl refuses {term:?}, {bytes:?}");
             false
         }
-        // Erlang takes the size of a fun on trust, knows tags that never leave a node, and reads a word of a reference of none.
+        // Erlang does not check the size of a fun, accepts tags that never leave a node, and reads
+        // references of no words.
         (Err(DecodeError::FunSize | DecodeError::UnknownTag(73 | 75) | DecodeError::ReferenceWords(0)), Some(_)) => {
             false
         }
@@ -253,7 +259,7 @@ fn agreed(bytes: &[u8], theirs: Option<&[u8]>) -> bool {
     }
 }
 
-/// What chance seldom finds: old tags, and what is only just in or out of order.
+/// Rare forms: old tags, and values at the edge of validity.
 #[test]
 fn erl_and_we_decode_rare_forms_alike() {
     let text = |text: &[u8]| {
@@ -309,8 +315,9 @@ fn erl_and_we_decode_rare_forms_alike() {
     assert!((25..rare.len() - 15).contains(&accepted), "{accepted} of {} accepted", rare.len());
 }
 
-/// The term without what `eetf` 0.11 gets wrong: it writes a list of integers below 256 as a string even if some are negative,
-/// it refuses the arity 255, and as keys of a map it takes 0.0 and -0.0 for one.
+/// Replaces the parts of a term that `eetf` 0.11 handles wrongly. It encodes a list of integers
+/// below 256 as a string even if some are negative, refuses the arity 255, and treats 0.0 and -0.0
+/// as the same key of a map.
 fn spared(term: &Term) -> Term {
     let all = |terms: &[Term]| terms.iter().map(spared).collect::<Vec<_>>();
     match term {
@@ -323,7 +330,7 @@ fn spared(term: &Term) -> Term {
             let mut pairs: Vec<_> = map.iter().map(|(key, value)| (spared(key), spared(value))).collect();
             pairs.sort();
             pairs.dedup_by(|(a, _), (b, _)| a == b);
-            Term::Map(Map::new(pairs).expect("each key once"))
+            Term::Map(Map::new(pairs).expect("unique keys"))
         }
         Term::Fun(fun) => Term::Fun(Box::new(Fun { free: all(&fun.free), ..(**fun).clone() })),
         Term::ExternalFun { module, function, arity: 255 } => {

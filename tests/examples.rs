@@ -1,6 +1,6 @@
 //! The examples of the node's crate, each with a real Erlang node.
 
-#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a failed expectation fails the test")]
 
 mod support;
 
@@ -39,15 +39,15 @@ impl Example {
         Self { process, output }
     }
 
-    /// Waits until it has printed a line.
+    /// Waits until the example has printed a line.
     fn prints(&self, line: &str) {
-        wait_for(&format!("it prints {line:?}"), || self.output.text().lines().any(|printed| printed == line));
+        wait_for(&format!("the example prints {line:?}"), || self.output.text().lines().any(|printed| printed == line));
     }
 
-    /// Ends it as Ctrl-C does.
+    /// Ends the example as Ctrl-C does.
     fn interrupt(mut self) {
         self.process.signal(rustix::process::Signal::INT);
-        assert!(self.process.ended("it ends").success());
+        assert!(self.process.ended("the example ends").success());
     }
 }
 
@@ -58,10 +58,10 @@ fn ping_connects_to_a_node() {
     let _erl = host.erl("erl");
     let (ours, theirs) = (host.node("ping"), host.node("erl"));
     let mut ping = Example::start(&host, "ping", &[&ours, &host.cookie, &theirs]);
-    assert!(ping.process.ended("it ends").success());
+    assert!(ping.process.ended("the example ends").success());
     ping.prints("pong");
     let mut wrong = Example::start(&host, "ping", &[&ours, "another-cookie", &theirs]);
-    assert!(!wrong.process.ended("it ends").success(), "its cookie is not accepted");
+    assert!(!wrong.process.ended("the example ends").success(), "another cookie must be refused");
 }
 
 #[test]
@@ -69,7 +69,7 @@ fn a_gen_server_is_called_by_erlang() {
     let host = Host::new();
     let example = Example::start(&host, "gen_server", &[&host.node("rust"), &host.cookie]);
     example.prints("ready");
-    // It serves EPMD too, because there is none.
+    // The example serves EPMD too, because none runs.
     let mut erl = host.erl("erl");
     let counter = format!("{{counter, '{}'}}", host.node("rust"));
     for by in ["2", "40", "wrong"] {
@@ -77,7 +77,7 @@ fn a_gen_server_is_called_by_erlang() {
     }
     assert_eq!(erl.eval(&format!("gen_server:call({counter}, get)")), "42");
     assert_eq!(erl.eval(&format!("gen_server:call({counter}, what)")), "{error,badarg}");
-    // Releases differ in what they take for the state.
+    // Releases differ in what they expect as the state.
     let state = format!("case sys:get_state({counter}) of {{ok, State}} -> State; State -> State end");
     assert_eq!(erl.eval(&state), "42");
     erl.eval(&format!("{counter} ! hello"));
@@ -123,12 +123,12 @@ fn members_of_a_group_are_followed_and_monitored() {
     erl.eval("get(worker) ! stop");
     example.prints("down: Atom('oops')");
     example.prints(&format!("left: {theirs}"));
-    // A whole node that ends takes its members with it.
+    // The members of a node leave when the node ends.
     erl.eval("pg:join(workers, self())");
-    wait_for("it joins", || example.output.text().matches("joined: ").count() == 2);
+    wait_for("the member joins", || example.output.text().matches("joined: ").count() == 2);
     erl.kill();
     example.prints("down: Atom('noconnection')");
-    // The monitor and the group tell it in any order.
-    wait_for("it leaves", || example.output.text().matches("left: ").count() == 2);
+    // The monitor and the group report it in any order.
+    wait_for("the member leaves", || example.output.text().matches("left: ").count() == 2);
     example.interrupt();
 }

@@ -1,11 +1,12 @@
-//! A disk that fails: each system call of a registration, a re-registration, a deregistration, a purge and a start that touches
-//! the disk is made to fail once, with each of four errors, in the real daemon.
+//! Disk faults: each system call of a registration, a repeated registration, a deregistration, a
+//! purge and a start that touches the disk is made to fail once, with each of four errors, in the
+//! real daemon.
 //!
-//! `strace` counts the calls of each name for each thread by itself; every one of them fails, until a run in which none
-//! did. The answer is a success or a clear refusal, the state is the one before or the one after, and the same daemon
-//! goes on.
+//! `strace` counts the calls of each name in each thread. The test lets each call fail in turn,
+//! until a run without a failure. The response is a success or a clear refusal, the state is the
+//! one before or after the request, and the same daemon continues.
 
-#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a failed expectation fails the test")]
 
 mod support;
 
@@ -23,12 +24,12 @@ use support::{Host, PATIENCE, program, wait_for, wait_within};
 /// Registered plugins, each with its version.
 type Plugins = BTreeMap<String, Option<String>>;
 
-/// A name, and the version that it registers, or none to deregister.
+/// A name, and the version to register, or `None` to deregister.
 type Call = (String, Option<String>);
 
 const SUBDIRECTORIES: [&str; 5] = ["sqlite", "reckon-db", "sockets", "run", "connectors"];
 
-/// Every place on the disk that has to do with a plugin of this name, or with the registry.
+/// Returns every path that belongs to a plugin of this name or to the registry.
 fn places(host: &Host, name: &str) -> Vec<PathBuf> {
     let mut places = vec![host.home().join(".hecate")];
     for namespace in [host.namespace(name), host.namespace("hecate-daemon")] {
@@ -70,17 +71,17 @@ fn is_success(answer: &Answer) -> bool {
     matches!(answer.status, 200 | 201)
 }
 
-/// A refusal has a code of its own, and names the file or the directory.
+/// Checks that a refusal has its code, and names the file or the directory.
 fn check_refusal(host: &Host, fault: &Fault, answer: &Answer) {
     let code = answer.body["code"].as_str().expect("a code");
     let expected = [("layout_failed", 500), ("store_failed", 503), ("may_be_running", 409)];
     assert!(expected.contains(&(code, answer.status)), "{fault:?}: {answer:?}");
     let detail = answer.body["detail"].as_str().unwrap();
     assert!(detail.contains(&host.home().join(".hecate").display().to_string()), "{fault:?}: {detail}");
-    assert!(detail.contains("; "), "{fault:?}: it says what to do: {detail}");
+    assert!(detail.contains("; "), "{fault:?}: no remedy in {detail}");
 }
 
-/// A daemon, and what is known of it.
+/// A daemon, and its expected state.
 struct Scene {
     host: Host,
     daemon: Daemon,
@@ -108,13 +109,14 @@ impl Scene {
         self.projection.follow(&database::path(&self.host))
     }
 
-    /// Fails each operation of a kind of call. `next` makes the next such call, and what must be so before it.
+    /// Fails each system call of one kind of request. `next` prepares the state and returns the
+    /// request.
     fn sweep(&mut self, error: &'static str, mut next: impl FnMut(&mut Self) -> Call) {
         let call = next(self);
         let strace = Strace::attach(&self.host, self.daemon.id(), &places(&self.host, &call.0), None);
         assert!(is_success(&ask(&self.host, &call)));
         let calls = strace::calls(&strace.detach());
-        assert!(calls.iter().any(|call| call == "pwrite64"), "the disk was seen at work: {calls:?}");
+        assert!(calls.iter().any(|call| call == "pwrite64"), "no writes were seen: {calls:?}");
         for name in calls {
             for number in 1.. {
                 let call = next(self);
@@ -126,7 +128,7 @@ impl Scene {
         }
     }
 
-    /// One call with one fault; tells whether there was one.
+    /// Makes one request with one fault. Returns whether the fault happened.
     fn fail(&mut self, fault: &Fault, call: &Call) -> bool {
         let before = listed(&self.host);
         let strace = Strace::attach(&self.host, self.daemon.id(), &places(&self.host, &call.0), Some(fault));
@@ -135,22 +137,22 @@ impl Scene {
         let expected = if is_success(&answer) {
             after(before, call)
         } else {
-            assert!(failed, "{call:?} fails by itself: {answer:?}");
+            assert!(failed, "{call:?} fails without a fault: {answer:?}");
             check_refusal(&self.host, fault, &answer);
             self.refusals += 1;
             before
         };
-        assert_eq!(listed(&self.host), expected, "{fault:?}, as the list has it");
-        assert_eq!(self.stored(), expected, "{fault:?}, as the database has it");
+        assert_eq!(listed(&self.host), expected, "{fault:?}: the list");
+        assert_eq!(self.stored(), expected, "{fault:?}: the database");
         if is_success(&answer) && call.1.is_some() {
             for directory in SUBDIRECTORIES {
                 assert!(self.host.namespace(&call.0).join(directory).is_dir(), "{fault:?}: {directory}");
             }
         }
-        // The same daemon goes on.
+        // The same daemon continues.
         if !is_success(&answer) {
             let again = ask(&self.host, call);
-            assert!(is_success(&again), "{fault:?}, and then: {again:?}");
+            assert!(is_success(&again), "{fault:?}, then {again:?}");
         }
         self.faults += u32::from(failed);
         failed
@@ -170,19 +172,19 @@ impl Scene {
 
 fn requests_on(error: &'static str) {
     let mut scene = Scene::new();
-    // Its namespace is new each time, or was made by half before.
+    // The namespace is new each time, or partly created before.
     scene.sweep(error, |scene| (format!("new-{}-d", scene.version), scene.version()));
     scene.registered("old-d");
     scene.sweep(error, |scene| ("old-d".to_owned(), scene.version()));
     scene.sweep(error, |scene| (scene.registered("old-d").0, None));
     println!("{error}: {} faults, {} refusals", scene.faults, scene.refusals);
-    assert!(scene.refusals >= 10, "most faults are met by a refusal");
+    assert!(scene.refusals >= 10, "too few faults caused a refusal");
     let before = listed(&scene.host);
     scene.restart();
     assert_eq!(listed(&scene.host), before);
     assert_eq!(scene.stored(), before);
 
-    // All but the last step of a commit is done, and then nobody is there to undo it.
+    // All steps of a commit but the last are done, and the daemon cannot undo them.
     let call = ("last-d".to_owned(), scene.version());
     let fault = Fault { call: "fsync".into(), number: 1, error };
     let strace = Strace::attach(&scene.host, scene.daemon.id(), &places(&scene.host, &call.0), Some(&fault));
@@ -215,7 +217,7 @@ fn requests_on_a_broken_disk_apply_completely_or_not_at_all() {
     requests_on("EIO");
 }
 
-/// On a home that is new, on one whose daemon was killed, and on one whose database is damaged.
+/// Starts on a new home, on one whose daemon was killed, and on one with a damaged database.
 fn starts(error: &'static str) {
     let new = |host: &Host| drop(std::fs::remove_dir_all(host.home().join(".hecate")));
     let old = ("old-d".to_owned(), Some("1.0".to_owned()));
@@ -237,49 +239,51 @@ fn starts(error: &'static str) {
     std::thread::scope(|scope| {
         scope.spawn(|| starts_on(error, &Plugins::new(), "healthy", new));
         scope.spawn(|| starts_on(error, &plugins, "healthy", killed));
-        // It never begins anew in silence, whatever else fails.
+        // The daemon never silently starts with an empty database, whatever else fails.
         scope.spawn(|| starts_on(error, &Plugins::new(), "unhealthy", damaged));
     });
 }
 
-/// The lines that say why a start was refused: by the log, or before there is one.
+/// Returns the lines that explain a refused start, from the log or from before the log existed.
 fn refusals_in(log: &str) -> Vec<&str> {
     log.lines().filter(|line| line.contains("ERROR hecate_daemon: ") || line.starts_with("hecate-daemon: ")).collect()
 }
 
-/// A start under `strace`, until it is ready or has ended; gives whether it is ready, its log, and what `strace` saw.
+/// Starts the daemon under `strace`, and waits until it is ready or has ended. Returns whether it
+/// is ready, its log, and the output of `strace`.
 fn start(host: &Host, paths: &[PathBuf], fault: Option<&Fault>) -> (bool, String, String) {
     let arguments = strace::arguments(host, paths, fault);
-    // The daemon is our child, and `strace` its own grandchild.
+    // The daemon is our child, and `strace` is its grandchild.
     let program = program("strace");
     let by: Vec<&str> = [program.as_str(), "-D"].into_iter().chain(arguments.iter().map(String::as_str)).collect();
     let mut daemon = Daemon::start_as(host, &by, &[]);
-    let ended = wait_within(PATIENCE, "it is ready or ends", || match daemon.ready_line() {
+    let ended = wait_within(PATIENCE, "the daemon is ready or ends", || match daemon.ready_line() {
         Some(_) => Some(false),
         None => (!daemon.runs()).then_some(true),
     });
     if ended {
-        let code = daemon.ended().expect("no signal ends it");
-        // A home that cannot be looked at is found with the configuration.
+        let code = daemon.ended().expect("an exit code, not a signal");
+        // A home that cannot be read is a configuration error.
         assert!([1, 2].contains(&code), "{fault:?}: {code}");
     } else {
         daemon.end();
     }
     let end = daemon.id().to_string();
     let mut seen = String::new();
-    wait_for("strace has seen its end", || {
+    wait_for("strace reports the end", || {
         seen = std::fs::read_to_string(strace::log(host)).unwrap();
         let is_end = |line: &str| line.split_whitespace().take(2).eq([end.as_str(), "+++"]);
-        // It may stumble over a kill itself, and has seen all before then.
+        // The daemon may fail at the kill itself, after `strace` has seen everything before.
         seen.lines().any(is_end) || daemon.log().contains("strace: ptrace(")
     });
     if ended {
-        wait_for("it has said why", || !refusals_in(&daemon.log()).is_empty());
+        wait_for("the daemon has logged the reason", || !refusals_in(&daemon.log()).is_empty());
     }
     (!ended, daemon.log(), seen)
 }
 
-/// Fails each operation of a start, where `prepare` has left a home that holds `plugins`.
+/// Fails each system call of a start, on a home that `prepare` has left and that contains
+/// `plugins`.
 fn starts_on(error: &'static str, plugins: &Plugins, word: &str, prepare: impl Fn(&Host)) {
     let host = Host::new();
     let paths = places(&host, "old-d");
@@ -302,7 +306,7 @@ fn starts_on(error: &'static str, plugins: &Plugins, word: &str, prepare: impl F
                 );
                 refusals += 1;
             }
-            // Whatever it was, it has harmed nothing.
+            // The fault has caused no damage.
             let daemon = host.daemon(&[]);
             daemon.ready();
             assert_eq!(listed(&host), *plugins, "{fault:?}");
@@ -310,20 +314,21 @@ fn starts_on(error: &'static str, plugins: &Plugins, word: &str, prepare: impl F
             assert_eq!(health["status"], word, "{fault:?}: {health}\n{log}");
             daemon.kill();
             if !strace::has_failed(&seen) {
-                assert!(ready, "{call} {number}: it fails by itself: {log}");
+                assert!(ready, "{call} {number}: it fails without a fault: {log}");
                 break;
             }
             faults += 1;
         }
     }
-    // Its address is no path that `strace` knows of: so that it is the first of all, which is that of our socket.
+    // `strace` does not see the socket's path in this call, so its first call fails, which is that
+    // of our socket.
     prepare(&host);
     let fault = Fault { call: "bind".to_owned(), number: 1, error };
     let (ready, log, seen) = start(&host, &[], Some(&fault));
     assert!(strace::has_failed(&seen) && !ready);
     assert!(refusals_in(&log)[0].contains(host.socket().parent().unwrap().to_str().unwrap()), "{log}");
     println!("{error}: {faults} faults, {refusals} refusals");
-    assert!(refusals >= 10, "most faults are met by a refusal");
+    assert!(refusals >= 10, "too few faults caused a refusal");
 }
 
 #[test]
@@ -348,7 +353,8 @@ fn starts_on_a_broken_disk_lose_nothing() {
     starts("EIO");
 }
 
-/// Fails each operation of a purge: the data is whole and nothing is recorded, or it is gone and that is.
+/// Fails each system call of a purge. Either the data is complete and no purge is recorded, or the
+/// data is gone and the purge is recorded.
 fn purges_on(error: &'static str) {
     let mut scene = Scene::new();
     let name = "gone-d";
@@ -366,7 +372,8 @@ fn purges_on(error: &'static str) {
         scene.registered(name);
         std::fs::write(&data, "data").unwrap();
         assert!(is_success(&ask(&scene.host, &(name.to_owned(), None))));
-        // Where it waits to be removed: the revision of its event is part of the name.
+        // The path where the data waits for its removal. The revision of its event is part of the
+        // name.
         let aside = scene.host.home().join(format!(".hecate/.{name}.purged-{}", revision(&scene.host) + 1));
         let mut paths = places(&scene.host, name);
         paths.extend(SUBDIRECTORIES.map(|directory| aside.join(directory)));
@@ -395,14 +402,14 @@ fn purges_on(error: &'static str) {
             if is_success(&answer) || answer.body["code"] == "purge_incomplete" {
                 assert_eq!((done, scene.host.namespace(name).exists()), (1, false), "{fault:?}: {answer:?}");
             } else {
-                assert!(failed, "it fails by itself: {answer:?}");
+                assert!(failed, "it fails without a fault: {answer:?}");
                 assert_eq!(
                     (done, std::fs::read_to_string(&data).unwrap().as_str()),
                     (0, "data"),
                     "{fault:?}: {answer:?}"
                 );
                 check_refusal(&scene.host, &fault, &answer);
-                // The same daemon goes on.
+                // The same daemon continues.
                 assert_eq!(purge(&scene).status, 200, "{fault:?}");
             }
             scene.refusals += u32::from(!is_success(&answer));
@@ -413,8 +420,8 @@ fn purges_on(error: &'static str) {
         }
     }
     println!("{error}: {} faults of purges, {} refusals", scene.faults, scene.refusals);
-    assert!(scene.refusals >= 5, "most faults are met by a refusal");
-    // What could not be removed then is removed at the next start.
+    assert!(scene.refusals >= 5, "too few faults caused a refusal");
+    // The next start removes what could not be removed before.
     scene.restart();
     let home = scene.host.home().join(".hecate");
     let left = || std::fs::read_dir(&home).unwrap().map(|entry| entry.unwrap().file_name()).collect::<Vec<_>>();

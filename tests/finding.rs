@@ -1,6 +1,7 @@
-//! Which nodes of its host the daemon looks for, and how long it speaks of those that have gone: with real nodes.
+//! Which nodes of its host the daemon dials, and how long it shows nodes that are gone. Uses real
+//! nodes.
 
-#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a failed expectation fails the test")]
 
 mod support;
 
@@ -20,7 +21,7 @@ fn only_nodes_with_configured_names_are_connected() {
     let mut ours = host.erl(&host.node("hecate_traderd"));
     let with_us = format!("nodes() =:= ['{}']", host.node("hecate"));
     ours.eval_until(&with_us, "true", PATIENCE);
-    // It was there first, and by now its name was seen many times.
+    // The node was there first, and the daemon has seen its name many times by now.
     assert_eq!((rabbit.eval("nodes()").as_str(), host.peer(&host.node("rabbit"))), ("[]", None));
 
     daemon.terminate();
@@ -41,7 +42,7 @@ fn a_registered_node_is_dialled_whatever_its_name() {
     let us = daemon.ready();
     host.register(&json!({"name": "hecate-rabbitd", "node": host.node("rabbit")}));
     rabbit.eval_until("nodes()", &format!("[{us}]"), PATIENCE);
-    wait_for("it is shown as connected", || host.peer(&host.node("rabbit")).as_deref() == Some("connected"));
+    wait_for("the node is shown as connected", || host.peer(&host.node("rabbit")).as_deref() == Some("connected"));
 }
 
 /// Such a node logs each attempt, so the daemon waits as long as after a wrong cookie.
@@ -75,7 +76,7 @@ fn a_node_that_expects_tls_is_dialled_once_until_it_restarts() {
         let peers = host.ask("GET", "/api/cluster").body["peers"].as_array().expect("peers").clone();
         peers.into_iter().find(|peer| peer["name"] == *node)
     };
-    let peer = wait_within(PATIENCE, "it is shown", || details().filter(|peer| peer["attempts"] == 1));
+    let peer = wait_within(PATIENCE, "the node is shown", || details().filter(|peer| peer["attempts"] == 1));
     assert_eq!((&peer["state"], &peer["last_failure"]["code"]), (&json!("disconnected"), &json!("tls_expected")));
     // The daemon dials another node that starts later, and not this one.
     let _later = host.erl("hecate_marthad");
@@ -84,7 +85,7 @@ fn a_node_that_expects_tls_is_dialled_once_until_it_restarts() {
     // After its restart without TLS, it is connected at once.
     trader.kill();
     let _plain = host.erl("hecate_traderd");
-    wait_for("it is connected", || host.peer(&node).as_deref() == Some("connected"));
+    wait_for("the node is connected", || host.peer(&node).as_deref() == Some("connected"));
 }
 
 #[test]
@@ -98,15 +99,15 @@ fn a_node_that_is_gone_for_good_is_forgotten() {
     let mut nameless = Erl::start(&host, Start { name: Some("undefined"), ..Start::default() });
     assert_eq!(nameless.eval(&format!("net_kernel:connect_node('{us}')")), "true");
     let given = nameless.eval("node()");
-    wait_for("it is found", || host.peer(&trader).as_deref() == Some("connected"));
+    wait_for("the node is found", || host.peer(&trader).as_deref() == Some("connected"));
     nameless.kill();
     found.kill();
     for node in [&given, &trader] {
-        wait_for("it is shown as gone", || host.peer(node).as_deref() == Some("disconnected"));
+        wait_for("the node is shown as disconnected", || host.peer(node).as_deref() == Some("disconnected"));
     }
     let mut there = host.erl(&host.node("hecate_marthad"));
     for node in [&given, &trader] {
-        wait_within(Duration::from_secs(90), "it is forgotten", || host.peer(node).is_none().then_some(()));
+        wait_within(Duration::from_secs(90), "the node is forgotten", || host.peer(node).is_none().then_some(()));
     }
     assert_eq!(there.eval("nodes()"), format!("[{us}]"));
     assert_eq!(host.peer(&host.node("hecate_marthad")).as_deref(), Some("connected"));

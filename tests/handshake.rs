@@ -1,7 +1,7 @@
-//! How connections to real nodes come about, and which of two for one name stands: crossing attempts by the hundred, links
-//! lost in silence, peers without a name, and those with whom there can be none.
+//! Connections to real nodes, and which of two connections with the same node remains: hundreds of
+//! crossing attempts, connections lost in silence, nameless peers, and peers that are refused.
 
-#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a failed expectation fails the test")]
 
 #[path = "handshake/challenges.rs"]
 mod challenges;
@@ -27,7 +27,8 @@ use tokio::time::timeout;
 
 // ---- Crossing attempts ----------------------------------------------------------------------------
 
-/// Both sides dial in the same moment, again and again; each time there is one connection, over which both can speak.
+/// Both sides dial at the same time, many times. Each time one connection remains, which works in
+/// both directions.
 async fn race(ours: &str, theirs: &str, times: usize) {
     let host = Host::new();
     let _epmd = host.epmd();
@@ -40,7 +41,7 @@ async fn race(ours: &str, theirs: &str, times: usize) {
     for i in 0..times {
         let (handle, name) = (node.handle.clone(), them.clone());
         let dialled = tokio::spawn(async move { handle.connect(name).await });
-        // Now and then one of the two is a little later.
+        // Sometimes one of the two is a little later.
         for _ in 0..i % 7 {
             tokio::task::yield_now().await;
         }
@@ -74,8 +75,9 @@ async fn crossing_attempts_of_two_of_our_nodes_keep_one_connection() {
         let (to_a, to_b) = (a.name.as_str().parse().unwrap(), b.name.as_str().parse().unwrap());
         let (first, second) = tokio::join!(a.handle.connect(to_b), b.handle.connect(to_a));
         assert!(first.unwrap().is_ok() || second.unwrap().is_ok(), "race {i}");
-        // A call over it is answered: neither end is one that the other has given up. Of two that cross, the one that gives
-        // way may have been up for a moment, and a call then found none.
+        // A call over the connection is answered, so both ends belong to the same connection. When
+        // two attempts cross, the one that gives way may have been up for a moment, and a call then
+        // found no connection.
         let answered = async |from: &Node, to: &Node| loop {
             from.sees(&to.name, true).await;
             let function = Function { module: Atom::literal("m"), function: Atom::literal("f"), args: vec![] };
@@ -85,7 +87,7 @@ async fn crossing_attempts_of_two_of_our_nodes_keep_one_connection() {
             }
         };
         let both = async { tokio::join!(answered(&a, &b), answered(&b, &a)) };
-        let both = timeout(PATIENCE, both).await.unwrap_or_else(|_| panic!("race {i}: they never keep one"));
+        let both = timeout(PATIENCE, both).await.unwrap_or_else(|_| panic!("race {i}: no connection remains"));
         for answer in [both.0, both.1] {
             assert_eq!(answer.to_string(), "the function failed on the node", "race {i}");
         }
@@ -97,14 +99,14 @@ async fn crossing_attempts_of_two_of_our_nodes_keep_one_connection() {
 /// Lets the attempts of `aa` and a peer `mm` cross: `mm` dials `aa` too, and the answer says that
 /// its own attempt continues. Checks that the other one closes before either handshake is complete.
 async fn crosses(host: &Host, listener: &TcpListener, port: u16) {
-    let (mut dialled, _) = timeout(PATIENCE, listener.accept()).await.expect("we are dialled").unwrap();
+    let (mut dialled, _) = timeout(PATIENCE, listener.accept()).await.expect("the node dials").unwrap();
     assert!(receive(&mut dialled).await.unwrap().starts_with(b"N"));
     let mut own = TcpStream::connect(address(port)).await.unwrap();
     let (_, name) = handshake::dial(&identity(host, "mm", 7), host.node("aa").parse().unwrap());
     send(&mut own, &name).await;
     assert_eq!(receive(&mut own).await.unwrap(), b"sok_simultaneous");
     is_closed_early(&mut dialled).await;
-    assert!(receive(&mut own).await.unwrap().starts_with(b"N"), "the peer's own attempt goes on");
+    assert!(receive(&mut own).await.unwrap().starts_with(b"N"), "the peer's attempt must continue");
 }
 
 async fn send(stream: &mut TcpStream, packet: &[u8]) {
@@ -125,7 +127,7 @@ async fn receive(stream: &mut TcpStream) -> Option<Vec<u8>> {
 /// Checks that the attempt ends long before the time limit of a handshake.
 async fn is_closed_early(attempt: &mut TcpStream) {
     let end = timeout(beam::limits::HANDSHAKE_TIME / 2, attempt.read_to_end(&mut Vec::new())).await;
-    assert!(end.is_ok(), "it goes on");
+    assert!(end.is_ok(), "the attempt continues");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -138,7 +140,7 @@ async fn our_attempt_is_closed_when_the_peers_attempt_continues() {
     erl.eval(&format!("spawn(fun() -> net_kernel:connect_node('{}') end)", host.node("mm")));
     crosses(&host, &listener, epmd.port_of("aa")).await;
     erl.kill();
-    support::wait_for("its name is free", || !epmd.names().contains_key("aa"));
+    support::wait_for("the name is free", || !epmd.names().contains_key("aa"));
     let node = Node::start(&host, "aa").await;
     let (handle, them) = (node.handle.clone(), host.node("mm"));
     let dialer = tokio::spawn(async move { handle.connect(them.parse().unwrap()).await });
@@ -157,7 +159,7 @@ async fn our_attempt_is_closed_when_the_peers_attempt_has_connected() {
     let node = Node::start(&host, "aa").await;
     let (handle, them) = (node.handle.clone(), host.node("mm"));
     let dialer = tokio::spawn(async move { handle.connect(them.parse().unwrap()).await });
-    let (mut dialled, _) = timeout(PATIENCE, listener.accept()).await.expect("we are dialled").unwrap();
+    let (mut dialled, _) = timeout(PATIENCE, listener.accept()).await.expect("the node dials").unwrap();
     receive(&mut dialled).await.unwrap();
     // The answer of the peer makes no difference.
     send(&mut dialled, b"salive").await;
@@ -178,7 +180,7 @@ async fn concurrent_attempts_to_connect_are_bounded() {
     let host = Host::new();
     let _epmd = host.epmd();
     let node = Node::start(&host, "aa@127.0.0.1").await;
-    // Another host, whose EPMD takes a question and never answers.
+    // Another host, whose EPMD reads a request and never answers.
     let silent = std::net::TcpListener::bind((Ipv4Addr::new(127, 0, 0, 2), host.epmd_port)).unwrap();
     let mut attempts = Vec::new();
     for i in 0..=beam::limits::DIALS {
@@ -191,15 +193,15 @@ async fn concurrent_attempts_to_connect_are_bounded() {
         let _another = accept();
         first.iter().filter(|stream| is_over(stream)).count()
     });
-    let over = timeout(PATIENCE, over).await.expect("all are tried in the end").unwrap();
-    assert!(over > 0, "one more began before any had ended");
+    let over = timeout(PATIENCE, over).await.expect("all names are tried").unwrap();
+    assert!(over > 0, "too many attempts at once");
     for attempt in attempts {
         assert!(attempt.await.unwrap().unwrap().is_err());
     }
     node.handle.stop().await;
 }
 
-/// Whether the other side has closed the connection by now.
+/// Returns whether the other side has closed the connection by now.
 fn is_over(mut stream: &std::net::TcpStream) -> bool {
     stream.set_nonblocking(true).unwrap();
     match stream.read_to_end(&mut Vec::new()) {
@@ -208,7 +210,7 @@ fn is_over(mut stream: &std::net::TcpStream) -> bool {
     }
 }
 
-// ---- Links lost in silence ------------------------------------------------------------------------
+// ---- Connections lost in silence ------------------------------------------------------------------
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_peer_with_a_stale_connection_accepts_a_new_one() {
@@ -223,13 +225,17 @@ async fn a_peer_with_a_stale_connection_accepts_a_new_one() {
     };
     let silent = dial(7).await;
     assert_eq!(eval(&mut erl, "nodes()"), format!("[{}]", host.node("zz")));
-    // Our node has come back, and nothing has told the peer that it was away.
+    // Our node has restarted, and the peer has not noticed it.
     let node = Node::start(&host, "zz").await;
     node.handle.connect(them.clone()).await.unwrap().unwrap();
     node.sees(&them, true).await;
     assert_eq!(eval(&mut erl, &format!("net_adm:ping('{}')", node.name)), "pong");
     drop(silent);
-    assert_eq!(eval(&mut erl, &format!("net_adm:ping('{}')", node.name)), "pong", "the end of the older is no news");
+    assert_eq!(
+        eval(&mut erl, &format!("net_adm:ping('{}')", node.name)),
+        "pong",
+        "the end of the old connection has no effect"
+    );
     node.handle.stop().await;
 }
 
@@ -243,7 +249,8 @@ async fn a_new_connection_replaces_our_stale_one() {
     assert_eq!(eval(&mut first, &connect), "true");
     node.sees(&host.node("mm"), true).await;
     let before = node.connection(&host.node("mm"));
-    // The same name again, which another EPMD knows, while the first is stopped and its connection open.
+    // Another node with the same name, registered with another EPMD, while the first is suspended
+    // and its connection open.
     let elsewhere = Host::new();
     let other_epmd = elsewhere.epmd();
     let _known = other_epmd.register("aa", epmd.port_of("aa"));
@@ -272,7 +279,7 @@ fn a_nameless_node_gets_a_name() {
     assert!(name.starts_with('d') && name.ends_with(&format!("@{}", host.name)), "{name}");
     erl.pings(&us);
     support::wait_for("it is shown as connected", || host.peer(&name).as_deref() == Some("connected"));
-    // It is one that has groups like any other.
+    // The nameless node has groups like any other.
     erl.eval("pg:start_link()");
     assert_eq!(erl.eval(&format!("element(1, gen_server:call({{hecate_plugins, '{us}'}}, list))")), "ok");
     let mut another = Erl::start(&host, Start { name: Some("undefined"), ..Start::default() });
@@ -318,9 +325,9 @@ fn a_nameless_node_that_reconnects_gets_the_same_name() {
     assert_ne!(another.eval("node()"), erl.eval("node()"));
 }
 
-// ---- With whom there is no connection -----------------------------------------------------------------
+// ---- Peers that are refused ---------------------------------------------------------------------------
 
-/// The daemon with its EPMD, and its distribution port.
+/// Starts the daemon with its EPMD, and returns its distribution port.
 fn daemon(host: &Host) -> (support::daemon::Daemon, Epmd, u16) {
     let epmd = host.epmd();
     let daemon = host.daemon(&[]);
@@ -353,10 +360,10 @@ async fn the_end_of_a_replaced_connection_is_logged_before_the_new_one() {
     let older = dial().await;
     daemon.logs(&["node up", &host.node("hasty")]);
     let newer = dial().await;
-    support::wait_for("all is told", || daemon.log_lines(&[&host.node("hasty")]).len() >= 3);
+    support::wait_for("all lines are logged", || daemon.log_lines(&[&host.node("hasty")]).len() >= 3);
     let lines = daemon.log_lines(&[&host.node("hasty")]);
-    let told = ["node up", "connection closed: replaced by a newer connection", "node up"];
-    assert!(lines.iter().zip(told).all(|(line, told)| line.contains(told)), "{lines:#?}");
+    let expected = ["node up", "connection closed: replaced by a newer connection", "node up"];
+    assert!(lines.iter().zip(expected).all(|(line, words)| line.contains(words)), "{lines:#?}");
     drop((older, newer));
 }
 
@@ -366,7 +373,7 @@ async fn an_attempt_that_gives_way_to_the_peers_attempt_is_not_logged() {
     let (daemon, epmd, _) = daemon(&host);
     let racing = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let _name = epmd.register("hecate_racing", racing.local_addr().unwrap().port());
-    // By the second attempt the end of the first is known.
+    // The end of the first attempt is known at the second attempt.
     for _ in 0..2 {
         let (mut stream, _) = racing.accept().await.unwrap();
         let length = stream.read_u16().await.unwrap();
@@ -397,7 +404,8 @@ async fn a_peer_with_another_cookie_is_refused_and_logged_once() {
 fn nodes_with_different_cookies_refuse_each_other() {
     let host = Host::new();
     let (daemon, _epmd, _) = daemon(&host);
-    // Nobody looks for the first name, so that it is the one who dials; the second is found and dialled by us.
+    // The daemon does not dial the first name, so that node dials. It finds and dials the second
+    // one.
     let start = |name| Start { name: Some(name), cookie: Some("another-cookie"), ..Start::default() };
     let mut erl = Erl::start(&host, start("visitor"));
     assert_eq!(erl.eval(&format!("net_kernel:connect_node('{}')", host.node("hecate"))), "false");
@@ -408,7 +416,7 @@ fn nodes_with_different_cookies_refuse_each_other() {
         assert_eq!(erl.eval("nodes(connected)"), "[]");
         assert_ne!(host.peer(&host.node(name)).as_deref(), Some("connected"));
     }
-    assert!(daemon.log_lines(&["node up"]).is_empty(), "not for a moment");
+    assert!(daemon.log_lines(&["node up"]).is_empty(), "the node was connected for a moment");
     assert!(!daemon.log().contains(&host.cookie) && !daemon.log().contains("another-cookie"));
 }
 
@@ -432,13 +440,13 @@ async fn a_name_message_of_version_5_is_accepted_with_its_complement() {
     send(&mut stream, &[&b"n\0\x05"[..], &low, local.name.as_bytes()].concat()).await;
     assert_eq!(receive(&mut stream).await, b"sok");
     let challenge = receive(&mut stream).await;
-    assert_eq!(challenge[0], b'N', "the answer is of version 6, as the flags allow it");
+    assert_eq!(challenge[0], b'N', "the answer has version 6, which the flags allow");
     let theirs = u32::from_be_bytes(challenge[9..13].try_into().unwrap());
     let high = u32::try_from(bits >> 32).unwrap().to_be_bytes();
     send(&mut stream, &[&b"c"[..], &high, &7_u32.to_be_bytes()].concat()).await;
     send(&mut stream, &[&b"r"[..], &1_u32.to_be_bytes(), &local.cookie.digest(theirs)].concat()).await;
     assert_eq!(receive(&mut stream).await, [&b"a"[..], &local.cookie.digest(1)].concat());
-    support::wait_for("it is our peer", || host.peer(&local.name).as_deref() == Some("connected"));
+    support::wait_for("the node is connected", || host.peer(&local.name).as_deref() == Some("connected"));
 }
 
 #[test]
@@ -452,7 +460,7 @@ fn nodes_with_short_and_long_names_never_connect() {
     };
     let mut erl = Erl::start(&host, start);
     assert_eq!(erl.eval("node()"), "'hecate_longd@127.0.0.1'");
-    // Its name is found in EPMD, and there is nobody behind it who goes by the short form.
+    // The daemon finds the name in EPMD, but no node has the short form of it.
     daemon.logs(&["WARN", &host.node("hecate_longd"), "calls itself hecate_longd@127.0.0.1"]);
     assert_eq!(erl.eval(&format!("net_kernel:connect_node('{}')", host.node("hecate"))), "false");
     assert_eq!(erl.eval("nodes()"), "[]");

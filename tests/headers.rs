@@ -1,6 +1,6 @@
 //! Distribution headers and fragments as real nodes write them.
 
-#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a failed expectation fails the test")]
 
 mod support;
 
@@ -20,7 +20,7 @@ use support::{Host, PATIENCE};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
-/// A hidden node, of which only the connection is there.
+/// Connects as a hidden node that is only a connection.
 async fn dial(host: &Host, epmd: &Epmd, short: &str, headers: bool) -> Connection {
     let without = if headers { 0 } else { flags::HEADERS.bits() };
     let flags = Flags::from_bits_truncate(flags::ours(true).bits() & !without);
@@ -44,7 +44,7 @@ impl Messages {
         Self { events, come: VecDeque::new(), _sender: sender }
     }
 
-    /// The next, to a process that is called so.
+    /// Returns the next message to the process with this name.
     async fn next(&mut self, name: &str) -> (Control, Bytes) {
         loop {
             while let Some((control, payload)) = self.come.pop_front() {
@@ -64,11 +64,11 @@ fn term(payload: &Bytes) -> Term {
     let mut atoms = Atoms::new();
     let mut reader = Reader::new(payload, &mut atoms);
     let term = reader.term().expect("a term");
-    reader.finish().expect("and nothing else");
+    reader.finish().expect("only one term");
     term
 }
 
-/// What Erlang has of everything, most of it with atoms: small, of some fragments, and of many.
+/// Terms of every type, most of them with atoms: small, of a few fragments, and of many.
 const TERMS: &str = r"
     Big = [{N, list_to_atom([$a + N rem 26, $0 + N rem 10]), {node(), self()}, #{ok => N, error => [undefined | N]}}
            || N <- lists:seq(1, 20000)],
@@ -89,7 +89,7 @@ async fn a_real_node_sends_the_same_messages_with_and_without_headers() {
     let mut real = host.erl("real");
     let mut plain = Messages::of(dial(&host, &epmd, "plain", false).await);
     let mut headers = Messages::of(dial(&host, &epmd, "headers", true).await);
-    // Twice, so that the cache knows the atoms of the second time, or has lost them.
+    // Twice, so that the cache contains the atoms the second time, or has replaced them.
     let send = format!(
         "T = begin {TERMS} end, put(t, length(T)), \
          spawn(fun() -> [{{x, list_to_atom(N ++ \"@{}\")}} ! M || _ <- [1, 2], M <- T, N <- [\"plain\", \"headers\"]] end), length(T)",
@@ -104,12 +104,13 @@ async fn a_real_node_sends_the_same_messages_with_and_without_headers() {
     }
 }
 
-/// `real` sends 30 MB and then, from another process, a word. Nothing is read until neither has anything to do.
+/// `real` sends 30 MB and then, from another process, a word. Nothing is read until both processes
+/// are idle.
 async fn large_and_small(host: &Host, real: &mut Erl, short: &str, connection: Connection) -> Messages {
     for what in ["{large, binary:copy(<<7>>, 30000000)}", "small"] {
         let send = format!("put(sender, spawn(fun() -> {{x, '{}'}} ! {what} end)), sent", host.node(short));
         assert_eq!(eval(real, &send), "sent");
-        // What is one frame is the socket's at once, and its sender ends.
+        // A message of one frame is written to the socket at once, and its sender ends.
         eval_until(real, "lists:member(process_info(get(sender), status), [{status, suspended}, undefined])", "true");
     }
     Messages::of(connection)
@@ -128,7 +129,7 @@ async fn a_small_message_overtakes_a_large_one_of_another_process() {
     }
 }
 
-/// What it has sent of a message stays a part: nothing says that it ended.
+/// The sent part of a message remains incomplete, and no frame announces its end.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_sender_does_not_delay_other_messages() {
     let host = Host::new();

@@ -1,8 +1,8 @@
-//! Homes that are not as they should be: links and files where directories belong, paths that are too long, a `HOME` that
-//! is none, a socket that somebody else serves. The real daemon refuses each by name, and touches nothing else. What
-//! takes other users or mounts is in `system.rs`.
+//! Invalid homes: links and files in place of directories, paths that are too long, a `HOME` that
+//! is not a directory, a socket of another process. The real daemon names each in its refusal, and
+//! changes nothing else. Tests that need other users or mounts are in `system.rs`.
 
-#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a failed expectation fails the test")]
 
 mod support;
 
@@ -18,7 +18,7 @@ use support::{Host, http};
 
 const SUBDIRECTORIES: [&str; 5] = ["sqlite", "reckon-db", "sockets", "run", "connectors"];
 
-/// A namespace itself, and the directories in it.
+/// Returns a namespace, and the directories in it.
 fn places(base: &Path) -> Vec<PathBuf> {
     std::iter::once(base.to_owned()).chain(SUBDIRECTORIES.iter().map(|name| base.join(name))).collect()
 }
@@ -27,7 +27,7 @@ fn entries(directory: &Path) -> usize {
     std::fs::read_dir(directory).unwrap().count()
 }
 
-/// The daemon does not start, and an error has all these words.
+/// Checks that the daemon does not start, and that an error contains all these words.
 fn refused(host: &Host, environment: &[(&str, &str)], code: i32, words: &[&str]) -> Daemon {
     let mut daemon = host.daemon(environment);
     assert_eq!(daemon.ended(), Some(code));
@@ -48,7 +48,7 @@ const OBSTACLES: [Obstacle; 3] = [
     (|_, place| std::fs::write(place, "precious").unwrap(), "is not a directory"),
 ];
 
-/// Where links lead, and nothing may come.
+/// Creates the target of the links, where nothing may be written.
 fn outside(host: &Host) -> PathBuf {
     let outside = host.home().join("outside");
     for directory in SUBDIRECTORIES {
@@ -75,7 +75,7 @@ fn links_and_files_in_the_daemons_namespace_are_refused() {
             plant(&host, &place);
             let before = std::fs::symlink_metadata(&place).unwrap().ino();
             refused(&host, &[], 1, &["ERROR", &format!("{} {words}", place.display())]);
-            assert_eq!(std::fs::symlink_metadata(&place).unwrap().ino(), before, "it is left as it is");
+            assert_eq!(std::fs::symlink_metadata(&place).unwrap().ino(), before, "the file was replaced");
             check_outside(&host);
         }
     }
@@ -102,7 +102,8 @@ fn links_and_files_in_a_plugins_namespace_are_refused() {
         }
     }
     host.register_named("hecate-traderd");
-    // Registered, it is no place for links either: neither for its socket nor when it registers again.
+    // Links are refused in the namespace of a registered plugin as well: for its socket, and when
+    // it registers again.
     let listener = UnixListener::bind(host.home().join("other.sock")).unwrap();
     symlink(host.home().join("other.sock"), base.join("sockets/api.sock")).unwrap();
     daemon.kill();
@@ -114,8 +115,8 @@ fn links_and_files_in_a_plugins_namespace_are_refused() {
         (&json!("stopped"), true)
     );
     listener.set_nonblocking(true).unwrap();
-    assert!(listener.accept().is_err(), "what the link names was dialled");
-    assert!(base.join("sockets/api.sock").is_symlink(), "it is not ours to remove");
+    assert!(listener.accept().is_err(), "the target of the link was dialled");
+    assert!(base.join("sockets/api.sock").is_symlink(), "the link was removed");
     std::fs::remove_dir_all(base.join("run")).unwrap();
     symlink(outside(&host), base.join("run")).unwrap();
     assert_eq!(host.register(&json!({"name": "hecate-traderd"})).body["code"], "layout_failed");
@@ -130,7 +131,7 @@ fn links_in_place_of_the_daemons_files_are_not_followed() {
         std::fs::write(&target, "precious").unwrap();
         target
     };
-    // What we write anew replaces a link, and what is behind it stays.
+    // A file that the daemon rewrites replaces a link, and the target stays.
     let host = Host::new();
     std::fs::create_dir_all(host.run_file("")).unwrap();
     for name in ["daemon.pid", "daemon.state", ".daemon.pid.new", ".daemon.state.new"] {
@@ -142,7 +143,7 @@ fn links_in_place_of_the_daemons_files_are_not_followed() {
     daemon.terminate();
     assert_eq!(std::fs::read_to_string(host.home().join("target")).unwrap(), "precious");
 
-    // What is there to be used is refused.
+    // A link in place of a file that the daemon opens is refused.
     for (directory, name) in [
         ("sockets", "api.sock"),
         ("sockets", ".api.new"),
@@ -173,17 +174,18 @@ fn an_invalid_home_is_refused() {
         refused(&host, &[("HOME", home)], 2, &[&format!("HOME is {home:?}"), "set HOME"]);
     }
     refused(&host, &[("HECATE_HOME", "/")], 2, &["HECATE_HOME", "a directory below `/`"]);
-    // Without the variable, not with an empty one.
+    // Without the variable, instead of an empty one.
     let mut daemon = Daemon::start_as(&host, &[&support::program("env"), "-u", "HOME"], &[]);
     assert_eq!(daemon.ended(), Some(2));
     daemon.logs(&["HOME is not set", "HECATE_HOME"]);
-    assert_eq!(entries(host.home()), 2, "nothing was made: the file, and no programs");
+    assert_eq!(entries(host.home()), 2, "only the file and the empty directory of programs");
 }
 
 #[test]
 fn a_path_that_is_too_long_for_a_socket_is_refused() {
     let host = Host::new();
-    // As deep as our own socket allows, so that a longer name than ours has no room.
+    // As deep as the daemon's own socket allows, so a plugin with a longer name than the daemon's
+    // does not fit.
     let tail = "/hecate-daemon/sockets/api.sock".len();
     let deep = limits::SUN_PATH - tail - host.home().as_os_str().len() - 1;
     let home = host.home().join("x".repeat(deep));
@@ -199,20 +201,20 @@ fn a_path_that_is_too_long_for_a_socket_is_refused() {
     let detail = answer.body["detail"].as_str().unwrap();
     let path = home.join("hecate-traderxd/sockets/api.sock");
     assert!(detail.contains(text(&path)) && detail.contains("109 bytes") && detail.contains("107"), "{detail}");
-    assert!(!home.join("hecate-traderxd").exists(), "nothing was made");
+    assert!(!home.join("hecate-traderxd").exists(), "a directory was created");
     daemon.terminate();
 
     let deeper = host.home().join("x".repeat(deep + 1));
     let socket = deeper.join("hecate-daemon/sockets/api.sock");
     refused(&host, &[("HECATE_HOME", text(&deeper))], 1, &["ERROR", text(&socket), "108 bytes", "HECATE_SOCKET_PATH"]);
-    // As it says.
+    // A directory as the message recommends.
     let short = host.home().join("api.sock");
     let daemon = host.daemon(&[("HECATE_HOME", text(&deeper)), ("HECATE_SOCKET_PATH", text(&short))]);
     daemon.ready();
     assert_eq!(http::ask(&short, "GET", "/readyz", None).unwrap().status, 200);
 }
 
-// ---- Who else is there ------------------------------------------------------------------------
+// ---- Other processes --------------------------------------------------------------------------
 
 #[test]
 fn a_socket_of_another_process_is_not_taken_over() {
@@ -222,8 +224,8 @@ fn a_socket_of_another_process_is_not_taken_over() {
     let inode = std::fs::metadata(host.socket()).unwrap().ino();
     refused(&host, &[], 1, &["ERROR", "another process listens on", text(&host.socket())]);
     assert_eq!(std::fs::metadata(host.socket()).unwrap().ino(), inode);
-    assert_eq!(entries(&host.run_file("")), 0, "no run files are left, which would look like a crash");
-    // It serves on.
+    assert_eq!(entries(&host.run_file("")), 0, "run files are left, which would look like a crash");
+    // The other process still serves.
     let mut client = UnixStream::connect(host.socket()).unwrap();
     client.write_all(b"x").unwrap();
     let (_dial, _) = foreign.accept().unwrap();
@@ -233,7 +235,7 @@ fn a_socket_of_another_process_is_not_taken_over() {
     drop(foreign);
     let daemon = host.daemon(&[]);
     daemon.ready();
-    assert_ne!(std::fs::metadata(host.socket()).unwrap().ino(), inode, "a stale one is replaced");
+    assert_ne!(std::fs::metadata(host.socket()).unwrap().ino(), inode, "a stale socket must be replaced");
     assert_eq!(host.ask("GET", "/readyz").status, 200);
 }
 
@@ -241,7 +243,8 @@ fn a_socket_of_another_process_is_not_taken_over() {
 fn a_pid_file_without_a_lock_does_not_prevent_a_start() {
     let host = Host::new();
     std::fs::create_dir_all(host.run_file("")).unwrap();
-    // One that lives, as after a reboot; none at all; and one that no process can have.
+    // The pid of a living process, as after a reboot; of no process; and one that no process can
+    // have.
     for pid in [std::process::id().to_string(), "no pid".to_owned(), "9".repeat(100)] {
         std::fs::write(host.run_file("daemon.pid"), pid).unwrap();
         let daemon = host.daemon(&[]);

@@ -1,8 +1,9 @@
-//! A table of bytes that no honest node sends, each over a connection of its own to the built daemon. Either the connection is
-//! closed, and the log says whose it was and why; or the message is ignored or answered, and the connection goes on. Through
-//! all of it the daemon lives, and a real Erlang node stays connected, is answered, and sees the same groups.
+//! A table of bytes that no honest node sends, each over a separate connection to the built daemon.
+//! Either the daemon closes the connection and logs the peer and the reason, or it ignores or
+//! answers the message and the connection stays open. Meanwhile the daemon keeps running, and a
+//! real Erlang node stays connected, gets answers and sees the same groups.
 
-#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a failed expectation fails the test")]
 
 #[path = "hostile/connection.rs"]
 mod connection;
@@ -27,20 +28,21 @@ use support::erl::Erl;
 use support::{Host, PATIENCE};
 use wire::{atom, int, tuple, with};
 
-/// What becomes of the connection.
+/// The expected effect on the connection.
 #[derive(Debug, Clone, Copy)]
 enum Expect {
-    /// It is closed, and these words of the log say why.
+    /// The connection is closed, and the log gives the reason with these words.
     Closed(&'static str),
-    /// The bytes wait for more, which never comes, as we hang up.
+    /// The daemon waits for more bytes until the test hangs up.
     HungUp,
-    /// Nothing comes back, and the connection goes on.
+    /// No answer, and the connection stays open.
     Ignored,
-    /// One signal comes back, with this operation and these bytes in it, and the connection goes on.
+    /// One signal is the answer, with this operation and these bytes in it, and the connection
+    /// stays open.
     Answered(u8, &'static str),
 }
 
-/// What is written, by whom.
+/// A row of the table: the bytes, and the connection that writes them.
 type Bytes = Box<dyn Fn(&Hostile) -> Vec<u8>>;
 
 struct Row {
@@ -63,7 +65,7 @@ struct World {
     epmd: Epmd,
 }
 
-/// Where the daemon's processes are, as a real node sees it.
+/// The pids of the daemon's processes, as a real node sees them.
 const GROUPS: &str = r#"[pg:get_members(hecate_daemons), pg:get_members({hecate_plugin, <<"hecate-traderd">>})]"#;
 
 impl World {
@@ -79,21 +81,21 @@ impl World {
         Self { host, daemon, port, witness, groups, epmd }
     }
 
-    /// Nobody else has noticed anything.
+    /// Checks that the daemon runs and answers the real node.
     fn is_unharmed(&mut self, after: &str) {
         assert!(self.daemon.runs(), "{after}: the daemon has ended");
         let pinged = self.witness.eval(&format!("net_adm:ping('{}')", self.host.node("hecate")));
         assert_eq!(pinged, "pong", "{after}");
     }
 
-    /// Nor has anything happened in between.
+    /// Checks that the real node has seen no change since the start.
     fn ends_as_before(mut self) {
         let seen = "{receive {nodedown, N} -> N after 0 -> none end, receive {nodeup, N} -> N after 0 -> none end}";
         assert_eq!(self.witness.eval(seen), "{none,none}");
         assert_eq!(self.witness.eval(GROUPS), self.groups);
         assert_eq!(self.daemon.log_lines(&["ERROR"]), Vec::<String>::new());
         assert_eq!(self.host.ask("GET", "/api/plugins").body.as_array().unwrap().len(), 1);
-        // Announced were gigabytes; sent was, at once, a megabyte.
+        // The peers announced gigabytes, and sent a megabyte at once.
         let peak = self.daemon.peak_memory();
         assert!(peak < 512 * 1024 * 1024, "{peak} bytes of memory at once");
     }
@@ -126,7 +128,7 @@ impl World {
     }
 
     fn is_closed(&self, name: &str, hostile: &mut Hostile, why: &str) {
-        assert_eq!(hostile.frame(), None, "{name}: it is closed, and nothing is said");
+        assert_eq!(hostile.frame(), None, "{name}: an answer before the end");
         let (peer, told) = (format!("peer={}", hostile.me), || self.daemon.log_lines(&[&hostile.me]));
         support::wait_for(&format!("{name}: {why:?} of {peer} in the log"), || {
             told().iter().any(|line| line.contains(&peer) && line.contains(why))
@@ -167,7 +169,7 @@ fn every_invalid_header_or_fragment_affects_only_its_own_connection() {
     world.ends_as_before();
 }
 
-/// A message that would be answered, cut at each of its bytes: the frame says how long it is then.
+/// A message that the daemon would answer, truncated at each byte. The length of the frame matches.
 #[test]
 fn a_truncated_message_closes_its_connection() {
     let mut world = World::new();
@@ -189,21 +191,22 @@ fn a_truncated_message_closes_its_connection() {
 
 // ---- Handshakes -----------------------------------------------------------------------------------
 
-/// `N`, flags, creation, length of the name, name.
+/// Returns a name message: `N`, flags, creation, length of the name, name.
 fn name(flags: u64, length: usize, name: &[u8]) -> Vec<u8> {
     let length = u16::try_from(length).unwrap().to_be_bytes();
     [&b"N"[..], &flags.to_be_bytes(), &[0, 0, 0, 7], &length, name].concat()
 }
 
-/// `n`, version 5, flags, name.
+/// Returns a name message of version 5: `n`, version, flags, name.
 fn name_of_5(flags: u32, name: &[u8]) -> Vec<u8> {
     [&b"n\0\x05"[..], &flags.to_be_bytes(), name].concat()
 }
 
-/// What is wrong, packets, one after the other, and what the log says of their end, if it says something of each.
+/// The fault, the packets in order, and the words that the log has for it, if the log has a line
+/// for each.
 type Handshake = (&'static str, Vec<Vec<u8>>, &'static str);
 
-/// What a node that dials us says.
+/// Returns the packets of nodes that dial the daemon.
 fn handshakes() -> Vec<Handshake> {
     let flags = flags::ours(true).bits();
     let low = u32::try_from(flags & 0xFFFF_FFFF).unwrap();
@@ -272,13 +275,13 @@ fn every_invalid_handshake_is_refused() {
         }
         world.is_unharmed(name);
     }
-    // Those that say who they are, and lack the cookie or flags, are told too.
+    // The handshakes that reach the name and lack the cookie or flags are logged too.
     world.daemon.logs(&["rejected the handshake", "lacks mandatory distribution flags"]);
-    assert_eq!(world.daemon.log_lines(&["node up"]).len(), 1, "the witness alone");
+    assert_eq!(world.daemon.log_lines(&["node up"]).len(), 1, "only the witness connects");
     world.ends_as_before();
 }
 
-/// What a node that we dial answers to our name, and what the log says of that.
+/// Returns the answers of a dialled node to the daemon's name, and the log's words for them.
 fn answers() -> Vec<Handshake> {
     let flags = flags::ours(true).bits();
     let challenge = |name: &[u8]| {
@@ -315,7 +318,7 @@ fn every_invalid_answer_to_our_handshake_is_refused() {
     let mut world = World::new();
     let answers = answers();
     let listeners: Vec<_> = answers.iter().map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap()).collect();
-    // Only names like these are looked for in EPMD.
+    // The daemon looks up only names of this form in EPMD.
     let name = |row: &str| format!("hecate_{row}");
     let _names: Vec<_> = answers
         .iter()
@@ -324,11 +327,11 @@ fn every_invalid_answer_to_our_handshake_is_refused() {
         .collect();
     for ((row, packets, why), listener) in answers.iter().zip(listeners) {
         let (mut stream, _) = listener.accept().unwrap();
-        assert_eq!(receive_packet(&mut stream)[0], b'N', "{row}: our name");
+        assert_eq!(receive_packet(&mut stream)[0], b'N', "{row}: the daemon's name");
         for packet in packets {
             let _ = stream.write_all(&[&u16::try_from(packet.len()).unwrap().to_be_bytes(), &packet[..]].concat());
         }
-        // Nothing has been proved to it.
+        // The daemon has not sent a proof.
         assert_eq!(read(&mut stream, &mut [0]), None, "{row}");
         world.daemon.logs(&[&world.host.node(&name(row)), "not connected", why]);
         world.is_unharmed(row);

@@ -1,8 +1,8 @@
-//! Hosts on one wire, each a network namespace with an EPMD, a daemon and a real Erlang node with long names. They form one
-//! cluster from a list of peers, are cut from each other in several ways, and are one again soon after: run as root by
-//! `cargo test --features system-tests --test hosts`.
+//! Hosts on one network, each a network namespace with an EPMD, a daemon and a real Erlang node
+//! with long names. They form one cluster from a list of peers, are cut from each other in several
+//! ways, and recover. Run as root: `cargo test --features system-tests --test hosts`.
 
-#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a failed expectation fails the test")]
 
 mod support;
 
@@ -17,27 +17,29 @@ use support::erl::{Erl, Start};
 use support::network::{Network, Wire, lose, lose_no_more};
 use support::{Host, Process, epmd, program, wait_within};
 
-/// All see all within this time of the last start, and of the end of a cut: a few attempts that fail, with growing pauses, and a
-/// round in which whoever is apart is found.
+/// The time for all to see each other after the last start or the end of a cut: a few failed
+/// attempts with growing delays, and a round that finds unconnected nodes.
 const WHOLE: Duration = Duration::from_secs(40);
-/// A loss is noticed within this time: `net_ticktime` is 8 s for all, and an Erlang node may take a quarter more.
+/// The time to notice a loss: `net_ticktime` is 8 s for all, and an Erlang node may take a quarter
+/// longer.
 const NOTICED: Duration = Duration::from_secs(20);
 const TICK_TIME: &str = "8";
 
-/// The number of the host that is called by a name, whatever its address. The others are called by their addresses.
+/// The number of the host that is named by a host name, whatever its address. The others are named
+/// by their addresses.
 const NAMED: u8 = 4;
 const NAME: &str = "h4.lab";
 
-/// What an Erlang node sees of all: whom it is connected to, and who is in which group.
+/// The view of an Erlang node: its connections, and the members of each group.
 const SEEN: &str = "{lists:sort([node() | nodes()]), \
                     [{G, lists:sort([{node(P), term_to_binary(P)} || P <- pg:get_members(G)])} \
                      || G <- lists:sort(pg:which_groups())]}";
-/// How many memberships that are.
+/// The number of memberships in that view.
 const COUNTED: &str = "lists:sum([length(pg:get_members(G)) || G <- pg:which_groups()])";
 
 struct Place {
     number: u8,
-    /// The host part of its nodes' names.
+    /// The host part of the node names.
     name: String,
     network: Network,
     host: Host,
@@ -48,10 +50,10 @@ struct Place {
 
 struct Lab {
     wire: Wire,
-    /// What all have as `/etc/hosts`.
+    /// The `/etc/hosts` of all hosts.
     names: PathBuf,
     places: Vec<Place>,
-    /// Where the rest lies.
+    /// The directory of everything else.
     _shared: Host,
 }
 
@@ -68,7 +70,7 @@ fn start_epmd(network: &Network, port: u16) -> Process {
 }
 
 impl Lab {
-    /// Four hosts, whose daemons are told of the first two.
+    /// Starts four hosts, whose daemons are configured with the first two.
     fn new() -> Self {
         let shared = Host::new();
         let names = shared.home().join("hosts");
@@ -82,7 +84,7 @@ impl Lab {
         lab
     }
 
-    /// Where the host with a name is.
+    /// Sets the address of the host that has a name.
     fn is_at(&self, address: &str) {
         std::fs::write(&self.names, format!("127.0.0.1 localhost\n{address} {NAME}\n")).unwrap();
     }
@@ -117,7 +119,7 @@ impl Lab {
         &mut self.places[usize::from(number) - 1]
     }
 
-    /// Waits until all see the same of all.
+    /// Waits until all nodes have the same complete view.
     fn whole(&mut self, since: &str) {
         let begun = Instant::now();
         loop {
@@ -130,7 +132,7 @@ impl Lab {
         println!("whole {:.1} s after {since}", begun.elapsed().as_secs_f32());
     }
 
-    /// Who sees something else than all should.
+    /// Returns the first difference from the complete view.
     fn differs(&mut self) -> Option<String> {
         let nodes: BTreeSet<String> = self.places.iter().flat_map(Place::nodes).collect();
         let all: Vec<String> = nodes.iter().map(|node| format!("'{node}'")).collect();
@@ -162,7 +164,7 @@ impl Lab {
         }
     }
 
-    /// What one host sends to another is lost.
+    /// Drops what one host sends to another.
     fn cut(&mut self, from: u8, to: u8) {
         lose(&self.at(from).network, &address(to));
     }
@@ -173,12 +175,12 @@ impl Lab {
 }
 
 impl Place {
-    /// The names of its two nodes.
+    /// Returns the names of the two nodes.
     fn nodes(&self) -> BTreeSet<String> {
         BTreeSet::from([self.host.node("hecate"), self.host.node(&format!("hecate_p{}d", self.number))])
     }
 
-    /// The nodes that its daemon is connected to, and itself.
+    /// Returns the daemon's connected nodes and the daemon itself.
     fn connected(&self) -> BTreeSet<String> {
         let cluster = self.host.ask("GET", "/api/cluster").body;
         let peers = cluster["peers"].as_array().expect("peers");
@@ -187,7 +189,7 @@ impl Place {
         connected.chain([self.host.node("hecate")]).collect()
     }
 
-    /// Since when its daemon is connected to a node.
+    /// Returns since when the daemon is connected to a node.
     fn since(&self, node: &str) -> Option<Value> {
         let cluster = self.host.ask("GET", "/api/cluster").body;
         let mut peers = cluster["peers"].as_array().expect("peers").iter();
@@ -195,7 +197,7 @@ impl Place {
         Some(peer["since"].clone())
     }
 
-    /// How many memberships its daemon sees.
+    /// Returns the number of memberships that the daemon sees.
     fn counted(&self) -> u64 {
         let cluster = self.host.ask("GET", "/api/cluster").body;
         let count = |what: &str| cluster["scopes"][0][what].as_u64().unwrap_or_else(|| panic!("{what}: {cluster}"));
@@ -218,7 +220,7 @@ fn the_cluster_recovers_from_a_cut_link_a_one_way_cut_and_a_new_epmd() {
     lab.heal(NAMED, 3);
     lab.whole("what went one way was lost");
 
-    // Both nodes of the host register again, and are dialled by that.
+    // Both nodes of the host register again, so the others can dial them.
     let place = lab.at(2);
     place.epmd.kill();
     place.epmd = start_epmd(&place.network, place.host.epmd_port);
@@ -256,7 +258,7 @@ fn the_cluster_recovers_from_a_cut_host_a_split_and_a_new_address() {
     }
     lab.whole("one half was cut from the other");
 
-    // The nodes keep their names, by which the others find them elsewhere.
+    // The nodes keep their names, so the others find them at the new address.
     let (old, new) = (address(NAMED), address(14));
     let named = lab.at(NAMED).nodes();
     let others = &lab.places[..usize::from(NAMED) - 1];
@@ -266,10 +268,10 @@ fn the_cluster_recovers_from_a_cut_host_a_split_and_a_new_address() {
     lab.at(NAMED).network.ip(&format!("address delete {old}/24 dev us"));
     lab.at(NAMED).network.ip(&format!("address add {new}/24 dev us"));
     lab.is_at(&new);
-    // Each connection is another one, which may come before the last of the old has gone.
+    // Each connection is a new one, which may start before the last old one has ended.
     for (nodes, place) in nodes.iter().zip(&lab.places) {
         let all_new = || nodes.iter().all(|(node, since)| place.since(node).is_some_and(|now| now != *since));
-        wait_within(NOTICED + WHOLE, "each connection is another one", || all_new().then_some(()));
+        wait_within(NOTICED + WHOLE, "each connection is a new one", || all_new().then_some(()));
     }
     lab.whole("each connection is a new one, as an address has changed");
     assert_eq!(lab.at(NAMED).erl.eval("erlang:system_info(creation)"), creation, "it is the same node as before");

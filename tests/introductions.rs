@@ -2,7 +2,7 @@
 //! nodes that their administrator connected to some nodes only stay as they are, and
 //! `global:sync/0` returns on all.
 
-#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a failed expectation fails the test")]
 
 mod support;
 

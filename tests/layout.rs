@@ -1,6 +1,7 @@
-//! The layout follows what lives, and nothing that we did not make is ever deleted: against the built daemon.
+//! The directories of plugins and their dead sockets: the built daemon creates and removes its own
+//! files, and never deletes those of others.
 
-#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a failed expectation fails the test")]
 
 mod support;
 
@@ -14,13 +15,13 @@ use support::erl::{Erl, Start};
 use support::plugin::{TRADER, bound, dead, full, inode, listen, tree};
 use support::{Host, PATIENCE, wait_for};
 
-/// What a namespace has.
+/// The directories of a namespace.
 const DIRECTORIES: [&str; 5] = ["sqlite", "reckon-db", "sockets", "run", "connectors"];
 
 /// A grace period that a test can wait for.
 const GRACE: (&str, &str) = ("HECATE_REGISTRATION_GRACE", "1");
 
-/// The trader, without a node, has been seen alive by the socket that is there now.
+/// Registers the trader without a node, and waits until its current socket was seen alive.
 fn alive(host: &Host) -> UnixListener {
     host.register_named(TRADER);
     let listener = UnixListener::bind(host.api_sock(TRADER)).unwrap();
@@ -36,7 +37,7 @@ fn a_socket_between_bind_and_listen_stays() {
     let daemon = host.daemon(&[GRACE]);
     daemon.ready();
     let before = alive(&host);
-    // As a plugin does that starts again: away with the old one, and a new one in its place.
+    // A plugin that restarts removes its old socket and binds a new one in its place.
     let socket = host.api_sock(TRADER);
     std::fs::remove_file(&socket).unwrap();
     let slow = bound(&socket);
@@ -74,7 +75,7 @@ fn a_socket_that_was_just_replaced_stays() {
     let socket = host.api_sock(TRADER);
     drop(before);
     host.plugin_until(TRADER, "stopped");
-    // Its removal is under way.
+    // Its removal has begun.
     std::fs::remove_file(&socket).unwrap();
     let _after = UnixListener::bind(&socket).unwrap();
     let its_own = inode(&socket);
@@ -83,18 +84,18 @@ fn a_socket_that_was_just_replaced_stays() {
     UnixStream::connect(&socket).unwrap();
 }
 
-/// Everything in home but what the daemon itself writes, and takes away again, in its own namespace.
+/// Returns all files in home except those that the daemon writes and removes in its own namespace.
 fn foreign(host: &Host) -> BTreeMap<PathBuf, String> {
     let own = ["sockets/api.sock", "run/daemon.pid", "run/daemon.state", "sqlite/plugins.db"];
     let own = own.map(|path| host.namespace("hecate-daemon").join(path).display().to_string());
     let home = host.home().join(".hecate");
     let mut all = tree(&home);
-    // SQLite adds an ending for its log.
+    // SQLite appends a suffix for its log.
     all.retain(|path, _| !own.iter().any(|own| home.join(path).display().to_string().starts_with(own)));
     all
 }
 
-/// Puts one of each kind of file there.
+/// Creates one file of each kind.
 fn plant(directory: &Path) {
     std::fs::create_dir_all(directory).unwrap();
     std::fs::create_dir_all(directory.join("theirs/deeper")).unwrap();
@@ -125,7 +126,7 @@ fn files_of_others_are_never_deleted() {
             plant(&home.join(namespace).join(directory));
         }
     }
-    // Not registered, so its dead socket is not ours to judge; and a pid file that proves nothing.
+    // An unregistered plugin, whose dead socket must stay; and a pid file of no process.
     dead(&host.api_sock("hecate-marthad"));
     std::fs::write(home.join("hecate-traderd/run/daemon.pid"), "1").unwrap();
     std::fs::write(home.join("hecate-traderd/run/daemon.state"), "running").unwrap();
@@ -137,10 +138,11 @@ fn files_of_others_are_never_deleted() {
     host.grace_passes();
     plugin.kill();
     host.plugin_until(TRADER, "stopped");
-    wait_for("its dead socket is removed", || !socket.exists());
+    wait_for("the dead socket is removed", || !socket.exists());
     let silent = "hecate-silentd";
     let but_silent = |mut all: BTreeMap<PathBuf, String>| {
-        // The namespace of the plugin that told the time stays, for deregistration deletes nothing.
+        // The namespace of the plugin that showed the passing of time stays, because deregistration
+        // deletes no data.
         let before = all.len();
         all.retain(|path, _| !path.starts_with(silent));
         assert_eq!(before - all.len(), 1 + DIRECTORIES.len());
@@ -177,14 +179,14 @@ fn missing_directories_are_created_when_the_node_of_a_plugin_joins() {
     }
     let plugin = host.erl("hecate_traderd");
     let whole = || DIRECTORIES.iter().all(|directory| base.join(directory).is_dir());
-    wait_for("its directories are there again", whole);
+    wait_for("the directories exist again", whole);
     assert_eq!(std::fs::read_to_string(base.join("run/kept")).unwrap(), "kept");
 
     plugin.kill();
     host.plugin_until(TRADER, "stopped");
     std::fs::remove_dir_all(&base).unwrap();
     let _plugin = host.erl("hecate_traderd");
-    wait_for("its directories are there again, all of them", whole);
+    wait_for("all directories exist again", whole);
 }
 
 #[test]
@@ -194,9 +196,9 @@ fn directories_are_created_when_an_unregistered_plugin_announces_itself() {
     plugin.eval("element(1, pg:start_link())");
     plugin.eval_until(&format!("nodes() =:= ['{}']", host.node("hecate")), "true", PATIENCE);
     let base = host.namespace(TRADER);
-    assert!(!base.exists(), "its name alone makes nothing");
+    assert!(!base.exists(), "the name alone creates no directories");
     assert_eq!(plugin.eval(r#"pg:join({hecate_plugin, <<"hecate-traderd">>}, self())"#), "ok");
-    wait_for("its directories are made", || DIRECTORIES.iter().all(|directory| base.join(directory).is_dir()));
+    wait_for("the directories are created", || DIRECTORIES.iter().all(|directory| base.join(directory).is_dir()));
     assert_eq!(host.ask("GET", "/api/plugins").body, json!([]));
 }
 
@@ -212,13 +214,13 @@ fn a_node_that_announces_many_plugins_gets_few_directories() {
     // Messages are handled in order, so all earlier ones were handled.
     assert_eq!(node.eval(r#"pg:join({hecate_plugin, <<"hecate-traderd">>}, self())"#), "ok");
     host.register_named(TRADER);
-    wait_for("its node is found", || host.plugin(TRADER)["node"] == json!(host.node("hecate_other")));
+    wait_for("the plugin's node is found", || host.plugin(TRADER)["node"] == json!(host.node("hecate_other")));
     let made = || {
         let entries = std::fs::read_dir(host.home().join(".hecate")).unwrap();
         entries.filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().starts_with("hecate-x")).count()
     };
     wait_for("the directories are made", || made() >= 64);
-    // The others would be made before the end.
+    // The daemon would create the others before it ends.
     assert_eq!(daemon.terminate().0.code(), Some(0));
     assert_eq!(made(), 64);
 }
@@ -230,7 +232,7 @@ fn registering_again_keeps_and_clears_fields_and_refuses_another_node() {
     let node = host.erl("hecate_traderd");
     let first = json!({"name": TRADER, "version": "1", "description": "d", "node": holder});
     let answer = host.register(&first);
-    wait_for("its node is connected", || host.peer(&holder).as_deref() == Some("connected"));
+    wait_for("the node is connected", || host.peer(&holder).as_deref() == Some("connected"));
     let data = host.namespace(TRADER).join("reckon-db/events");
     std::fs::write(&data, "precious").unwrap();
     let planted = tree(&host.namespace(TRADER));
@@ -243,19 +245,19 @@ fn registering_again_keeps_and_clears_fields_and_refuses_another_node() {
     assert_eq!(host.register(&cleared).status, 201);
     let found = host.plugin(TRADER);
     assert_eq!((&found["version"], &found["description"]), (&Value::Null, &Value::Null));
-    assert_eq!(found["node"], json!(holder), "no longer given, and found by its name");
+    assert_eq!(found["node"], json!(holder), "the node is found by its name");
 
     let refused = host.register(&json!({"name": TRADER, "node": other, "version": "2"}));
     assert_eq!((refused.status, &refused.body["code"]), (409, &json!("node_conflict")));
     let detail = refused.body["detail"].as_str().unwrap();
     let since = kept["since"].as_str().unwrap().split('.').next().unwrap();
-    assert!(detail.contains(&holder) && detail.contains(since), "who, and since when ({since}): {detail}");
-    assert_eq!(host.plugin(TRADER)["version"], Value::Null, "nothing of it is taken");
+    assert!(detail.contains(&holder) && detail.contains(since), "no node, or not {since}: {detail}");
+    assert_eq!(host.plugin(TRADER)["version"], Value::Null, "a refused registration has changed the plugin");
     node.kill();
     host.plugin_until(TRADER, "stopped");
     assert_eq!(host.register(&json!({"name": TRADER, "node": other})).status, 201);
     assert_eq!(host.plugin(TRADER)["node"], json!(other));
 
     assert_eq!(host.ask("DELETE", "/api/plugins/hecate-traderd").status, 200);
-    assert_eq!(tree(&host.namespace(TRADER)), planted, "nothing on disk has been disturbed by all this");
+    assert_eq!(tree(&host.namespace(TRADER)), planted, "the files have changed");
 }

@@ -1,6 +1,6 @@
-//! The log as others meet it: the journal, a terminal, a program that reads JSON; and that no storm from outside fills it.
+//! The log in the journal, on a terminal and as JSON; and that no flood of outside events fills it.
 
-#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a failed expectation fails the test")]
 
 mod support;
 
@@ -25,9 +25,9 @@ use support::daemon::Daemon;
 use support::node::{address, identity};
 use support::{Host, Output, Process, wait_for, wait_within};
 
-// ---- Who reads it ---------------------------------------------------------------------------------
+// ---- Destinations ---------------------------------------------------------------------------------
 
-/// What the daemon writes to standard error, a file that `JOURNAL_STREAM` may name.
+/// Returns what the daemon writes to standard error, a file that `JOURNAL_STREAM` may name.
 fn written(host: &Host, stream_of: impl Fn(&File) -> String, more: &[(&str, &str)]) -> String {
     let path = host.home().join("log");
     let file = File::create(&path).unwrap();
@@ -38,9 +38,9 @@ fn written(host: &Host, stream_of: impl Fn(&File) -> String, more: &[(&str, &str
     command.stdout(Stdio::null()).stderr(file);
     let mut process = Process::start(&mut command, "Build it");
     let text = || std::fs::read_to_string(&path).unwrap();
-    wait_for("it is ready", || text().contains("ready"));
+    wait_for("the daemon is ready", || text().contains("ready"));
     process.terminate();
-    assert!(process.ended("it ends").success());
+    assert!(process.ended("the daemon ends").success());
     text()
 }
 
@@ -59,7 +59,7 @@ fn the_journal_gets_levels_and_no_times() {
             "ERROR" => "<3>",
             "WARN" => "<4>",
             "INFO" => "<6>",
-            other => panic!("{other} is no level in {line}"),
+            other => panic!("{other} is not a level in {line}"),
         };
         assert_eq!(level, expected, "{line}");
     }
@@ -82,7 +82,7 @@ fn an_error_before_the_log_exists_has_a_level_for_the_journal() {
     let environment = [("JOURNAL_STREAM", stream.as_str()), ("HECATE_LOG_FORMAT", "xml")];
     let mut command = Daemon::command(&host, &environment);
     command.stdout(Stdio::null()).stderr(file);
-    assert_eq!(Process::start(&mut command, "Build it").ended("it ends").code(), Some(2));
+    assert_eq!(Process::start(&mut command, "Build it").ended("the daemon ends").code(), Some(2));
     let log = std::fs::read_to_string(&path).unwrap();
     assert!(log.starts_with("<3>hecate-daemon: ") && log.contains("text or json"), "{log}");
 }
@@ -92,7 +92,7 @@ fn the_json_log_has_one_object_per_line() {
     let host = Host::new();
     let log = written(&host, |_| String::new(), &[("HECATE_LOG_FORMAT", "json")]);
     let events: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
-    let ready = events.iter().find(|event| event["message"] == "ready").expect("that it is ready");
+    let ready = events.iter().find(|event| event["message"] == "ready").expect("the event `ready`");
     assert_eq!((&ready["level"], &ready["node"]), (&Value::from("INFO"), &Value::from(host.node("hecate"))));
     assert!(events.iter().all(|event| event["timestamp"].is_string()), "{log}");
 }
@@ -114,9 +114,9 @@ fn run_on_a_terminal(host: &Host, more: &[(&str, &str)], stdout: impl FnOnce(&Ow
     let mut process = Process::start(&mut command, "Build it");
     drop(command);
     let output = Output::collect(File::from(ours), Some);
-    wait_for("it is ready", || output.text().contains("ready"));
+    wait_for("the daemon is ready", || output.text().contains("ready"));
     process.terminate();
-    process.ended("it ends");
+    process.ended("the daemon ends");
     output.text()
 }
 
@@ -124,7 +124,7 @@ fn run_on_a_terminal(host: &Host, more: &[(&str, &str)], stdout: impl FnOnce(&Ow
 fn a_terminal_gets_colours_unless_no_color_is_set() {
     let host = Host::new();
     assert!(on_a_terminal(&host, &[]).contains('\u{1b}'));
-    assert!(on_a_terminal(&host, &[("NO_COLOR", "")]).contains('\u{1b}'), "empty is as good as unset");
+    assert!(on_a_terminal(&host, &[("NO_COLOR", "")]).contains('\u{1b}'), "an empty value is like none");
     assert!(!on_a_terminal(&host, &[("NO_COLOR", "1")]).contains('\u{1b}'));
 }
 
@@ -136,14 +136,14 @@ fn a_terminal_shows_one_line_when_the_daemon_is_ready() {
     let lines_with = |words: &str| text.lines().filter(|line| line.contains(words)).count();
     assert_eq!((lines_with("ready"), lines_with("hecate-daemon is ready: socket ")), (1, 1), "{text}");
     assert_eq!(lines_with(&host.node("hecate")), 1, "{text}");
-    // The log for programs has the event in any case.
+    // The JSON log has the event in any case.
     let text = run_on_a_terminal(&host, &[("HECATE_LOG_FORMAT", "json")], both);
     assert!(text.lines().any(|line| line.contains(r#""message":"ready""#)), "{text}");
 }
 
 // ---- Storms ---------------------------------------------------------------------------------------
 
-/// The lines with these words, and the sum of those that were left out.
+/// Returns the number of lines with these words, and the number of lines that were left out.
 fn lines_and_more(log: &str, words: &str, kind: &str) -> (usize, u64) {
     let lines = log.lines().filter(|line| line.contains(words)).count();
     let more = log.lines().filter(|line| line.contains(" more within ") && line.contains(kind));
@@ -162,11 +162,11 @@ fn a_storm_on_the_distribution_port_logs_few_lines_and_a_count() {
     for _ in 0..BLOWS {
         let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
         stream.write_all(b"\x00\x0eGET / HTTP/1.0").unwrap();
-        // Its end is the proof that it was refused.
+        // The connection ends, so the daemon has refused it.
         assert!(matches!(stream.read(&mut [0]), Ok(0) | Err(_)));
     }
     let counted = || lines_and_more(&daemon.log(), "rejected a malformed handshake", "handshakes refused");
-    wait_for("the sum is told while it runs", || {
+    wait_for("the count is logged meanwhile", || {
         let (lines, more) = counted();
         more > 0 && u64::try_from(lines).unwrap() + more == BLOWS
     });
@@ -191,7 +191,7 @@ async fn a_storm_of_wrong_cookies_logs_few_lines_and_a_count() {
     }
     let (_, _, log) = daemon.terminate();
     let (lines, more) = lines_and_more(&log, "rejected the handshake", "handshakes refused");
-    assert_eq!(u64::try_from(lines).unwrap() + more, BLOWS, "the rest is told at the end: {log}");
+    assert_eq!(u64::try_from(lines).unwrap() + more, BLOWS, "the count is logged at the end: {log}");
     assert!((1..=5).contains(&lines), "{log}");
 }
 
@@ -199,15 +199,15 @@ async fn a_storm_of_wrong_cookies_logs_few_lines_and_a_count() {
 fn names_that_others_register_do_not_fill_the_log() {
     const NAMES: u64 = 60;
     let (_host, epmd, daemon) = Host::running(&[]);
-    // Nobody listens there, or somebody who is no node.
+    // No process listens on these ports, or one that is not a node.
     let nobody = 1;
     let names: Vec<TcpStream> = (0..NAMES).map(|i| epmd.register(&format!("hecate_{i}d"), nobody)).collect();
-    let told = || {
+    let logged = || {
         let (lines, more) = lines_and_more(&daemon.log(), "not connected", "could not be connected to");
         (u64::try_from(lines).unwrap(), more)
     };
-    wait_for("all were tried", || told().0 + told().1 >= NAMES);
-    assert!(told().0 <= 3 * limits::LOG_DIALS, "{}", daemon.log());
+    wait_for("all names were dialled", || logged().0 + logged().1 >= NAMES);
+    assert!(logged().0 <= 3 * limits::LOG_DIALS, "{}", daemon.log());
     drop(names);
 }
 
@@ -234,11 +234,11 @@ fn changes_of_plugins_are_logged_and_do_not_fill_the_log() {
     let (_, _, log) = daemon.terminate();
     let (lines, more) = lines_and_more(&log, "plugin=hecate-stormd", "changes of plugins");
     let lines = u64::try_from(lines).unwrap();
-    assert_eq!(lines + more, STORM, "the rest is told at the end: {log}");
+    assert_eq!(lines + more, STORM, "the count is logged at the end: {log}");
     assert!(lines <= 2 * limits::LOG_PLUGINS, "{log}");
 }
 
-// ---- Without descriptors --------------------------------------------------------------------------
+// ---- Without free descriptors ---------------------------------------------------------------------
 
 /// Returns how many connections could not be accepted in one window of
 /// [`beam::limits::LOG_WINDOW`], while the daemon may not open files and the connection of
@@ -248,19 +248,19 @@ fn not_taken<T>(daemon: &Daemon, words: &str, connect: impl FnOnce() -> T) -> u6
     let may_open = |limit: Rlimit| rustix::process::prlimit(pid, Resource::Nofile, limit).unwrap();
     let before = may_open(Rlimit { current: Some(0), maximum: rustix::process::getrlimit(Resource::Nofile).maximum });
     let _waiting = connect();
-    let told = wait_within(3 * beam::limits::LOG_WINDOW, "a whole window is told", || {
+    let line = wait_within(3 * beam::limits::LOG_WINDOW, "a complete window is logged", || {
         let log = daemon.log();
-        // The first may have begun before.
+        // The first window may have begun before.
         let mut sums = log.lines().filter(|line| line.contains("connections that could not be accepted"));
         sums.nth(1).map(str::to_owned)
     });
     may_open(before);
     daemon.logs(&["WARN", words, "Too many open files"]);
-    let number = told.split(" more within ").next().unwrap().rsplit(' ').next().unwrap();
-    number.parse().expect(&told)
+    let number = line.split(" more within ").next().unwrap().rsplit(' ').next().unwrap();
+    number.parse().expect(&line)
 }
 
-/// As many tries as there are pauses in a window, give or take one.
+/// Returns the possible numbers of attempts in a window, one more or less than its pauses.
 fn tries(pause: Duration) -> std::ops::RangeInclusive<u64> {
     let pauses = u64::try_from(beam::limits::LOG_WINDOW.as_millis() / pause.as_millis()).unwrap();
     1..=pauses + 1

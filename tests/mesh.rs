@@ -2,7 +2,7 @@
 //! and no node disconnects from another because of us. After a partition that also cut a link to
 //! us, all nodes see each other again.
 
-#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a failed expectation fails the test")]
 
 mod support;
 
@@ -14,8 +14,8 @@ use support::epmd::Epmd;
 use support::erl::{Erl, Start};
 use support::{Host, PATIENCE};
 
-/// After healing the mesh is whole again within this: the longest pause between two introductions of a pair (10 s), and the
-/// time that peers need for it, on a machine with other work.
+/// The time for the mesh to be complete after a partition: the longest pause between two
+/// introductions of a pair (10 s), and the time that peers need on a machine with other work.
 const HEALED: Duration = Duration::from_secs(20);
 
 struct Mesh {
@@ -27,7 +27,7 @@ struct Mesh {
 }
 
 impl Mesh {
-    /// So many real nodes and us, all connected by our introductions alone.
+    /// Starts `erls` real nodes and our node, all connected by our introductions alone.
     fn new(erls: usize, prevent_overlapping_partitions: &str) -> Self {
         let (host, epmd, daemon) = Host::running(&[]);
         let mut mesh = Self { host, daemon, erls: Vec::new(), names: Vec::new(), _epmd: epmd };
@@ -45,7 +45,7 @@ impl Mesh {
         mesh
     }
 
-    /// The full names of all but one, and ours, as Erlang writes a sorted list.
+    /// Returns the full names of all other nodes and ours, as Erlang writes a sorted list.
     fn others(&self, at: usize) -> String {
         let us = self.host.node("hecate");
         let others = self.names.iter().enumerate().filter(|(i, _)| *i != at).map(|(_, name)| format!("'{name}'"));
@@ -63,13 +63,14 @@ impl Mesh {
         assert!(took < HEALED, "the mesh was whole after {took:?}");
     }
 
-    /// What would hang if we, or somebody because of us, did not answer.
+    /// Calls functions of `global` that would hang if our node, or another node because of it, did
+    /// not answer.
     fn global_works(&mut self) {
         for at in 0..self.erls.len() {
             let erl = &mut self.erls[at];
             assert_eq!(erl.eval("global:sync()"), "ok");
-            // A name and a process of their own each time: where a partition still has an earlier name when it heals, `global`
-            // takes it back, and refuses a second name for the same process. That is Erlang's business.
+            // A new name and process each time. If a partition still has an earlier name when it
+            // heals, `global` restores that name, and refuses a second name for the same process.
             let named = "Name = make_ref(), Named = spawn(fun() -> receive stop -> ok end end), \
                          [global:register_name(Name, Named), global:whereis_name(Name) =:= Named, \
                          element(1, {ok, global:unregister_name(Name), Named ! stop})]";
@@ -80,7 +81,7 @@ impl Mesh {
         }
     }
 
-    /// Two are apart and stay so: neither takes the other's cookie any more.
+    /// Cuts two nodes from each other: neither accepts the other's cookie.
     fn cut(&mut self, a: usize, b: usize) {
         let (name_a, name_b) = (self.names[a].clone(), self.names[b].clone());
         self.erls[b].eval(&format!("erlang:set_cookie('{name_a}', cut)"));
@@ -105,14 +106,14 @@ impl Mesh {
         }
     }
 
-    /// Who went away since this was asked last, as a node saw it.
+    /// Returns the nodes that a node has lost since the last call.
     fn lost(&mut self, at: usize) -> String {
         let drain = "(fun Drain(Seen) -> receive {nodedown, N} -> Drain([N | Seen]); {nodeup, _} -> Drain(Seen) \
                      after 0 -> lists:usort(Seen) end end)([])";
         self.erls[at].eval(drain)
     }
 
-    /// The cut of a pair, which is healed again.
+    /// Cuts a pair, and heals it.
     fn cut_and_healed(&mut self, a: usize, b: usize, guarded: bool) {
         for at in 0..self.erls.len() {
             self.lost(at);
@@ -123,8 +124,9 @@ impl Mesh {
         let us = self.host.node("hecate");
         for at in 0..self.erls.len() {
             let lost = self.lost(at);
-            assert!(!lost.contains(&us), "{lost}: nobody loses us");
-            // The guard against overlapping partitions drops whoever told of a lost connection: that is Erlang's own doing.
+            assert!(!lost.contains(&us), "{lost}: a node has lost our node");
+            // The guard against overlapping partitions disconnects the node that reported a lost
+            // connection. That is the intent of Erlang.
             if !guarded {
                 let expected = match at {
                     at if at == a => format!("[{name_b}]"),
@@ -139,7 +141,7 @@ impl Mesh {
         self.global_works();
     }
 
-    /// One node ends and comes back.
+    /// Kills one node, and starts it again.
     fn killed_and_back(&mut self, at: usize) {
         let name = self.names[at].split('@').next().unwrap().to_owned();
         let fresh = self.host.node(&name);
@@ -189,7 +191,8 @@ fn four_nodes_with_the_guard_recover_from_partitions() {
     partitions(3, "true");
 }
 
-/// One after another loses us, for long enough that everybody hears of it: that is nobody else's business.
+/// One node after another loses our node, for so long that all nodes learn of it. No other
+/// connection may end.
 fn cut_from_us(guard: &str) {
     let mut mesh = Mesh::new(3, guard);
     let (us, cookie) = (mesh.host.node("hecate"), mesh.host.cookie.clone());
@@ -198,13 +201,13 @@ fn cut_from_us(guard: &str) {
             mesh.lost(erl);
         }
         mesh.erls[at].eval(&format!("erlang:set_cookie('{us}', cut), erlang:disconnect_node('{us}')"));
-        // What the node tells of its loss reaches the others before what it asks them next.
+        // The node's message about its loss arrives at the others before its next question.
         mesh.global_works();
         for erl in 0..3 {
             let expected = if erl == at { format!("[{us}]") } else { "[]".to_owned() };
             assert_eq!(mesh.lost(erl), expected, "{} was cut from us, as {} saw it", mesh.names[at], mesh.names[erl]);
         }
-        // With the wrong cookie that we had from it we let it rest: it dials us.
+        // Our node does not dial a node that had the wrong cookie, so that node dials ours.
         mesh.erls[at].eval(&format!("erlang:set_cookie('{us}', '{cookie}')"));
         mesh.erls[at].pings(&us);
         mesh.is_whole();
@@ -222,7 +225,7 @@ fn a_node_that_loses_the_daemon_keeps_the_others_with_the_guard() {
     cut_from_us("true");
 }
 
-/// Each node in turn is alone, as when its host is cut off, and then all are.
+/// Each node in turn is cut off, as when its host is, and then all nodes are.
 #[test]
 fn an_isolated_node_rejoins_all_others() {
     let mut mesh = Mesh::new(3, "true");

@@ -1,7 +1,7 @@
-//! What `GET /metrics` says, read by a parser of Prometheus' text format, and held to what really happened: requests, a
-//! plugin, real nodes that come, talk, join groups, fall silent and come back.
+//! `GET /metrics`, read by a parser of Prometheus' text format and compared with requests, a
+//! plugin, and real nodes that connect, send messages, join groups, are suspended and return.
 
-#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a failed expectation fails the test")]
 
 mod support;
 
@@ -14,7 +14,7 @@ use support::http::Client;
 use support::world::World;
 use support::{Host, PATIENCE, wait_for};
 
-/// The page, taken apart.
+/// The parsed page.
 struct Page(MetricsExposition<PrometheusType, PrometheusValue>);
 
 impl Page {
@@ -26,7 +26,7 @@ impl Page {
         Self::parse(&host.ask("GET", "/metrics").text)
     }
 
-    /// The value of a sample, of a histogram how many it counted.
+    /// Returns the value of a sample, or the count of a histogram.
     fn get(&self, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
         let family = self.0.families.get(name)?;
         let matches = |sample: &&openmetrics_parser::Sample<PrometheusValue>| {
@@ -51,7 +51,7 @@ impl Page {
         })
     }
 
-    /// The same, of one that is there.
+    /// Returns the same value, which must exist.
     fn value(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
         self.get(name, labels).unwrap_or_else(|| panic!("no {name} {labels:?} in {}", self.0))
     }
@@ -90,7 +90,7 @@ fn metrics_count_requests_plugins_and_process_resources() {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs_f64();
     assert!((now - started).abs() < 120.0, "{started} {now}");
 
-    // The conventions, of whatever there is.
+    // Checks the naming conventions for all metrics.
     for (name, family) in &page.0.families {
         assert!(name.starts_with("hecate_") || name.starts_with("process_"), "{name}");
         assert!(!family.help.is_empty(), "{name} has no HELP");
@@ -110,8 +110,8 @@ fn metrics_count_event_streams() {
     let stream = Client::connect(&host.socket()).unwrap().follow(None);
     assert_eq!(followers(), 1.0);
     drop(stream);
-    // What is written next finds that nobody reads.
-    wait_for("it counts no more", || {
+    // The next event finds the stream closed.
+    wait_for("the stream is no longer counted", || {
         host.register(&json!({"name": "hecate-traderd"}));
         followers() == 0.0
     });
@@ -125,22 +125,22 @@ fn metrics_count_links_messages_and_group_members() {
     let us = host.node("hecate");
     erl.eval_until("nodes()", &format!("[{us}]"), PATIENCE);
     let value = |name: &str, labels: &[(&str, &str)]| Page::of(&host).value(name, labels);
-    // The node sees us a moment before that is published here.
-    wait_for("it is connected", || value("hecate_links", &[("state", "connected")]) == 1.0);
+    // The node sees the connection a moment before the daemon publishes it.
+    wait_for("the node is connected", || value("hecate_links", &[("state", "connected")]) == 1.0);
     assert_eq!(value("hecate_link_reconnects_total", &[]), 0.0);
 
     let before = Page::of(&host);
     let received = "hecate_link_received_messages_total";
     erl.eval(&format!("[{{net_kernel, '{us}'}} ! {{nothing, lists:duplicate(100, 0)}} || _ <- lists:seq(1, 500)], ok"));
-    wait_for("they are counted", || value(received, &[]) >= before.value(received, &[]) + 500.0);
+    wait_for("the messages are counted", || value(received, &[]) >= before.value(received, &[]) + 500.0);
     let grown = |name: &str| value(name, &[]) - before.value(name, &[]);
     assert!(grown("hecate_link_received_bytes_total") > 50_000.0);
     erl.eval(&format!("pong = net_adm:ping('{us}')"));
     assert!(grown("hecate_link_sent_messages_total") >= 1.0);
     assert!(grown("hecate_link_sent_bytes_total") >= 20.0);
 
-    // Ours, in each scope: `hecate_plugins` is a member of `hecate_daemons`, and one that hears of four kinds of events of their
-    // groups.
+    // Our members in each scope: `hecate_plugins` is a member of `hecate_daemons` and of the groups
+    // of four kinds of events.
     for scope in ["pg", "other"] {
         let own = |name: &str| value(name, &[("scope", scope), ("side", "own")]);
         wait_for("both are members", || (own("hecate_pg_groups"), own("hecate_pg_members")) == (5.0, 5.0));
@@ -153,11 +153,11 @@ fn metrics_count_links_messages_and_group_members() {
     wait_for("two in two groups", || (theirs("hecate_pg_groups"), theirs("hecate_pg_members")) == (2.0, 2.0));
 
     erl.stop();
-    wait_for("it is given up", || value("hecate_links", &[("state", "disconnected")]) == 1.0);
+    wait_for("the connection times out", || value("hecate_links", &[("state", "disconnected")]) == 1.0);
     assert_eq!(value("hecate_link_tick_timeouts_total", &[]), 1.0);
-    wait_for("so are its members", || (theirs("hecate_pg_groups"), theirs("hecate_pg_members")) == (0.0, 0.0));
+    wait_for("its members are removed", || (theirs("hecate_pg_groups"), theirs("hecate_pg_members")) == (0.0, 0.0));
     erl.resume();
-    wait_for("it is back", || value("hecate_links", &[("state", "connected")]) == 1.0);
+    wait_for("the node reconnects", || value("hecate_links", &[("state", "connected")]) == 1.0);
     assert!(value("hecate_link_reconnects_total", &[]) >= 1.0);
 }
 

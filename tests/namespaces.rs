@@ -1,7 +1,7 @@
-//! Plugins in pid namespaces of their own, as in pods, and daemons on two hosts, each a network namespace: run as root by
-//! `cargo test --features system-tests --test namespaces`.
+//! Plugins in separate pid namespaces, as in pods, and daemons on two hosts, each a network
+//! namespace. Run as root: `cargo test --features system-tests --test namespaces`.
 
-#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a failed expectation fails the test")]
 
 mod support;
 
@@ -29,8 +29,8 @@ fn a_pid_of_another_namespace_is_ignored() {
     let mut inside = Erl::start(&host, Start { through: &through, ..Start::default() });
     let mut outside = Erl::start(&host, Start::default());
     assert_eq!(inside.eval("os:getpid()"), r#""1""#);
-    // Two of the plugins live inside. One writes its pid as it counts there; the other a number that is by chance what the
-    // registering process has here, and is somebody else's there.
+    // Two of the plugins run in the namespace. One writes its pid there. The other writes the pid
+    // that the registering process has outside, which is another process inside.
     let (other, martha) = ("hecate-otherd", "hecate-marthad");
     for (plugin, is_inside) in [(TRADER, true), (other, true), (martha, false)] {
         let erl = if is_inside { &mut inside } else { &mut outside };
@@ -51,25 +51,26 @@ fn a_pid_of_another_namespace_is_ignored() {
     for plugin in [TRADER, other] {
         let stopped = host.plugin_until(plugin, "stopped");
         assert_eq!(stopped["reason"], "its socket refuses connections");
-        wait_for("its dead socket is removed", || !host.api_sock(plugin).exists());
+        wait_for("the dead socket is removed", || !host.api_sock(plugin).exists());
     }
-    // By the time that those of one that dies later are gone, those of the others would be too.
+    // The run files of a plugin that stops later are removed by now, so those of the others would
+    // be too.
     outside.kill();
-    wait_for("run files go with their process", || !host.namespace(martha).join("run/daemon.pid").exists());
+    wait_for("the run files are removed", || !host.namespace(martha).join("run/daemon.pid").exists());
     for (plugin, pid) in [(TRADER, "1"), (other, &pid_here)] {
         let file = |name: &str| std::fs::read_to_string(host.namespace(plugin).join("run").join(name)).unwrap();
         assert_eq!((file("daemon.pid").as_str(), file("daemon.state").as_str()), (pid, "running"), "{plugin}");
     }
 }
 
-/// One of two networks.
+/// One of two network namespaces.
 struct Side {
     network: Network,
     address: &'static str,
 }
 
 impl Side {
-    /// Two that see each other.
+    /// Creates two that reach each other.
     fn pair() -> [Self; 2] {
         let [a, b] = ["10.77.0.1", "10.77.0.2"].map(|address| Self { network: Network::new(), address });
         a.network.ip(&format!("link add us type veth peer name us netns {}", b.network.id()));
@@ -87,7 +88,7 @@ impl Side {
         self.network.inside(|| host.daemon(&environment))
     }
 
-    /// The node of the plugin here, with pg.
+    /// Starts the node of the plugin on this host, with pg.
     fn plugin(&self, host: &Host) -> Erl {
         let mut erl = self.network.inside(|| host.erl(&host.node("hecate_traderd")));
         erl.eval("element(1, pg:start_link())");
@@ -95,11 +96,11 @@ impl Side {
     }
 }
 
-/// The node and the host that each proxy of the trader tells.
+/// Returns the node and the host that each proxy of the trader reports.
 const TOLD: &str = r#"lists:sort([{Node, Host} || P <- pg:get_members({hecate_plugin, <<"hecate-traderd">>}),
                       #{node := Node, host := Host} <- [gen_server:call(P, info)]])"#;
 
-/// One cluster: the same cookie, and EPMD on the same port of each host.
+/// Creates two hosts of one cluster: the same cookie, and EPMD on the same port.
 fn hosts(networks: &[Side; 2]) -> [Host; 2] {
     let mut hosts = [Host::new(), Host::new()];
     for (host, network) in hosts.iter_mut().zip(networks) {
@@ -124,17 +125,17 @@ fn plugins_of_the_same_name_on_two_hosts_are_separate() {
     let mut at_a = networks[0].plugin(a);
     let at_b = networks[1].plugin(b);
     for host in &hosts {
-        wait_for("its own node is the plugin's", || host.plugin(TRADER)["node"] == host.node("hecate_traderd"));
+        wait_for("the plugin has the node of its host", || host.plugin(TRADER)["node"] == host.node("hecate_traderd"));
         for other in &hosts {
             if other.name != host.name {
-                wait_for("the other's node is connected", || {
+                wait_for("the node of the other host is connected", || {
                     host.peer(&other.node("hecate_traderd")).as_deref() == Some("connected")
                 });
             }
         }
         let plugin = host.plugin(TRADER);
         assert_eq!((&plugin["status"], &plugin["version"]), (&json!("running"), &json!(host.name)));
-        assert_eq!(plugin["node"], host.node("hecate_traderd"), "not the other's, though that is connected as well");
+        assert_eq!(plugin["node"], host.node("hecate_traderd"), "the node of the other host, which is connected too");
     }
     let proxy = |host: &Host| format!("{{'{}', <<\"{}\">>}}", host.node("hecate_traderd"), host.name);
     let both = format!("{TOLD} =:= [{}, {}]", proxy(a), proxy(b));
@@ -153,7 +154,7 @@ fn plugins_of_the_same_name_on_two_hosts_are_separate() {
     assert_eq!((a.plugin(TRADER), b.ask("GET", "/api/plugins").body), (before, json!([])));
 }
 
-/// The state of the daemon of `of` as `viewer` shows it, and the versions of the plugins there.
+/// Returns the state of the daemon on `of` as `viewer` shows it, and the versions of its plugins.
 fn shown(viewer: &Host, of: &Host) -> (String, Vec<String>) {
     let view = viewer.ask("GET", "/api/cluster/plugins").body;
     let daemon = of.node("hecate");
@@ -178,7 +179,7 @@ fn after_a_cut_both_hosts_show_what_happened_meanwhile() {
         for (viewer, (of, versions)) in [(b, (a, versions[0])), (a, (b, versions[1]))] {
             let expected = (state.to_owned(), versions.iter().map(|v| (*v).to_owned()).collect());
             wait_for(&format!("{} shows {expected:?} of {}", viewer.name, of.name), || shown(viewer, of) == expected);
-            assert_eq!(shown(viewer, viewer).0, "connected", "a host never is lost to itself");
+            assert_eq!(shown(viewer, viewer).0, "connected", "a daemon shows itself as lost");
         }
     };
     let register = |host: &Host, version: &str| {

@@ -1,7 +1,7 @@
-//! The served `openapi.json` is the truth: each of its operations is made against the running server, and what comes back is
-//! one of the answers that it names, in the shape that it gives.
+//! Compares the served `openapi.json` with the running server: each operation is requested, and its
+//! response must be one that the document names, with that schema.
 
-#![allow(clippy::expect_used, reason = "a test ends where it is surprised")]
+#![allow(clippy::expect_used, reason = "a failed expectation fails the test")]
 
 mod support;
 
@@ -17,7 +17,7 @@ use support::world::World;
 
 const METHODS: [&str; 3] = ["get", "post", "delete"];
 
-/// The document, as a client gets it.
+/// The document that clients get.
 struct Document(Value);
 
 impl Document {
@@ -34,7 +34,7 @@ impl Document {
         }
     }
 
-    /// Path, method and what is said of it.
+    /// Returns the path, the method and the description of each operation.
     fn operations(&self) -> Vec<(&str, &str, &Value)> {
         let paths = self.0["paths"].as_object().expect("paths");
         let operations = paths.iter().flat_map(|(path, item)| {
@@ -43,7 +43,7 @@ impl Document {
         operations.collect()
     }
 
-    /// Holds an answer to what the operation says.
+    /// Checks a response against the operation.
     fn check(&self, path: &str, method: &str, answer: &Answer) {
         let what = format!("{method} {path} gave {}: {}", answer.status, answer.text);
         let response = &self.0["paths"][path][method]["responses"][answer.status.to_string()];
@@ -150,7 +150,8 @@ async fn check_plugins(world: &World, check: &mut impl FnMut(&str, &str, &Answer
     }
 }
 
-/// Each operation, in an order and with heads and bodies that bring out every answer that can be had in peace.
+/// Requests each operation, in an order and with headers and bodies that produce every response
+/// that a client can cause.
 #[tokio::test]
 async fn every_response_matches_the_document() {
     let world = World::start(Limits::default()).await;
@@ -172,7 +173,7 @@ async fn every_response_matches_the_document() {
         check("/api/cluster/peers/{node}/diagnosis", "get", &answer);
     }
 
-    // Its stream is held by tests/trace.rs.
+    // `tests/trace.rs` tests its stream.
     for (node, status) in [("nonsense", 404), ("%zz", 400)] {
         let answer = ask(&world, &request("get", &format!("/api/cluster/peers/{node}/trace"), "")).await;
         assert_eq!(answer.status, status);
@@ -191,10 +192,11 @@ async fn every_response_matches_the_document() {
     world.status.send_modify(|status| status.phase = Phase::Stopping);
     check("/readyz", "get", &ask(&world, &request("get", "/readyz", "")).await);
 
-    // Nothing that is documented was left out, and every answer that a client can bring about was.
+    // Every documented operation was requested, and every response that a client can cause was
+    // seen.
     let whole = |(path, method, _): (&str, &str, &Value)| (path.to_owned(), method.to_owned());
     let mut documented: BTreeSet<_> = document.operations().into_iter().map(whole).collect();
-    assert!(documented.remove(&("/api/events".to_owned(), "get".to_owned())), "held by tests/api_events.rs");
+    assert!(documented.remove(&("/api/events".to_owned(), "get".to_owned())), "tests/api_events.rs tests it");
     assert_eq!(seen.keys().cloned().collect::<BTreeSet<_>>(), documented);
     let statuses =
         |path: &str, method: &str| seen[&(path.to_owned(), method.to_owned())].iter().copied().collect::<Vec<_>>();

@@ -1,8 +1,9 @@
-//! Nodes that are no `erl`: Elixir, C on `ei`, Java on jinterface. Each meets the built daemon both ways (it dials; its name in
-//! EPMD is found and dialled), pings, sends, monitors or links as far as it can, and finds the plugins. The programs are
-//! those in `tests/peers`; what they say is compared here.
+//! Nodes other than `erl`: Elixir, C with `ei`, Java with jinterface. Each meets the built daemon
+//! both ways: it dials the daemon, and the daemon finds its name in EPMD and dials it. Then it
+//! pings, sends, monitors or links as far as it can, and finds the plugins. The programs are in
+//! `tests/peers`; this test compares what they print.
 
-#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a failed expectation fails the test")]
 
 mod support;
 
@@ -17,14 +18,14 @@ fn program(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers").join(path)
 }
 
-/// Where Debian has the library.
+/// The path of the library on Debian.
 const JINTERFACE: &str = "/usr/share/java/OtpErlang.jar";
 
-/// Runs what `command` gives for a way to meet and a name, once for each way, and compares what it says.
+/// Runs the command for each way to meet and its name, and compares what it prints.
 fn connects_both_ways(hidden: bool, seen: &[&str], command: impl Fn(&Host, &str, &str) -> Command) {
     let (host, _epmd, daemon) = Host::running(&[]);
     host.register_named("hecate-traderd");
-    // Only names like the second are looked for in EPMD.
+    // The daemon looks up only names like the second in EPMD.
     for (way, short) in [("dial", "visitor"), ("wait", "hecate_strangerd")] {
         let mut command = command(&host, way, short);
         command.env("HOME", host.home()).env("ERL_EPMD_PORT", host.epmd_port.to_string());
@@ -32,7 +33,7 @@ fn connects_both_ways(hidden: bool, seen: &[&str], command: impl Fn(&Host, &str,
         let mut process = Process::start(&mut command, INSTALL);
         let said = Output::collect(process.pipes().stdout.take().unwrap(), Some);
         let ended = process.ended(&format!("{short} ends"));
-        wait_for("all of it is read", || !ended.success() || said.text().lines().count() >= seen.len());
+        wait_for("all output is read", || !ended.success() || said.text().lines().count() >= seen.len());
         assert!(ended.success(), "{short}: {ended}\n{}", said.text());
         let base = host.namespace("hecate-daemon").display().to_string();
         let expected: Vec<String> = seen.iter().map(|line| line.replace("BASE", &base)).collect();
@@ -41,7 +42,7 @@ fn connects_both_ways(hidden: bool, seen: &[&str], command: impl Fn(&Host, &str,
         daemon.logs(&[up, &host.node(short)]);
         daemon.logs(&["node down: connection closed by the peer", &host.node(short)]);
         let ups = daemon.log_lines(&[up, &host.node(short)]);
-        assert_eq!(ups.len(), 1, "it has one connection from its beginning to its end: {ups:#?}");
+        assert_eq!(ups.len(), 1, "more than one connection: {ups:#?}");
     }
     let complaints = [daemon.log_lines(&["WARN"]), daemon.log_lines(&["ERROR"])].concat();
     assert_eq!(complaints, Vec::<String>::new());
@@ -74,7 +75,7 @@ fn a_c_node_pings_calls_finds_the_plugins_links_and_keeps_its_connection() {
     let peer = built.path().join("peer");
     let mut cc = Command::new("cc");
     cc.args(["-Wall", "-Wextra", "-Werror", "-pthread", "-o"]).arg(&peer).arg(program("c/peer.c")).arg("-lei");
-    assert!(Process::start(&mut cc, INSTALL).ended("it is compiled").success(), "{INSTALL}");
+    assert!(Process::start(&mut cc, INSTALL).ended("the compiler ends").success(), "{INSTALL}");
     connects_both_ways(true, &seen, |host, way, short| {
         let mut command = Command::new(&peer);
         command.args([way, short, &host.name, &host.cookie, &host.node("hecate")]);

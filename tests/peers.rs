@@ -1,6 +1,6 @@
-//! Peers that are not ours: another implementation of the handshake, and another client of a real node.
+//! Other implementations: of the handshake, and of a client of a real node.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test ends where it is surprised")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed expectation fails the test")]
 
 mod support;
 
@@ -15,7 +15,7 @@ use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio_util::compat::{Compat, TokioAsyncReadCompatExt};
 
-/// Shakes hands with the node at `port` as `name`, by the handshake of erl_dist.
+/// Connects to the node at `port` as `name`, with the handshake of erl_dist.
 async fn shake(name: &str, port: u16, version: u16, cookie: &str) -> Option<PeerNode> {
     let local = LocalNode::new(name.parse().unwrap(), Creation::random());
     shake_as(local, port, version, cookie).await.map(|(_, peer)| peer)
@@ -37,11 +37,11 @@ async fn another_implementation_connects_with_both_handshake_versions() {
     let ours = daemon.ready();
     let port = epmd.port_of("hecate");
     for version in [6, LOWEST_DISTRIBUTION_PROTOCOL_VERSION] {
-        // Another name each time: a peer of the same name could still be connected.
+        // Another name each time, because the previous peer may still be connected.
         let name = format!("version_{version}@localhost");
         let peer = shake(&name, port, version, &host.cookie).await.expect("the cookie is right");
         assert_eq!(peer.name.to_string(), ours, "version {version}");
-        support::wait_for("it is gone again", || host.peer(&name).as_deref() == Some("disconnected"));
+        support::wait_for("the peer is disconnected", || host.peer(&name).as_deref() == Some("disconnected"));
     }
     assert!(shake("stranger@localhost", port, 6, "another").await.is_none(), "the cookie is wrong");
 }
@@ -65,12 +65,13 @@ async fn a_real_node_lists_the_daemon_for_another_client() {
     running.abort();
 }
 
-/// Whoever says nothing for half of the tick time is asked for a sign of life by a monitor, if it knows monitors.
+/// A peer that is silent for half of the tick time is probed with a monitor, if it supports
+/// monitors.
 #[tokio::test]
 async fn a_silent_peer_without_monitors_gets_only_ticks() {
     let (host, epmd, daemon) = Host::running(&[("HECATE_NET_TICKTIME", "4")]);
     let port = epmd.port_of("hecate");
-    // What `ei` 5.3 offers, with and without the flag for monitors of names that it lacks.
+    // The flags of `ei` 5.3, with and without the one for monitors of names, which it lacks.
     let until_the_end = async |name: &str, bits: u64| {
         let mut local = LocalNode::new(name.parse().unwrap(), Creation::random());
         local.flags = DistributionFlags::from_bits_truncate(bits);

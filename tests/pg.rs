@@ -1,7 +1,7 @@
-//! Process groups between our node and real ones, whatever happens to nodes, scopes, members and connections. The scenarios
-//! that are those of OTP's own suite for `pg` have its names.
+//! Process groups between our node and real ones, while nodes, scopes, members and connections come
+//! and go. Scenarios of OTP's suite for `pg` have its names.
 
-#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a failed expectation fails the test")]
 
 mod support;
 
@@ -12,7 +12,7 @@ use support::epmd::Epmd;
 use support::erl::Erl;
 use support::node::{Node, eval, eval_until};
 
-/// Our node, which is called `m`, and real ones.
+/// Our node, whose name is `m`, and real ones.
 struct World {
     host: Host,
     us: Node,
@@ -21,16 +21,18 @@ struct World {
     _epmd: Epmd,
 }
 
-/// Members of a group of ours on our own node and on others, as a node sees them.
+/// Returns the expression for the members of our group on our node and on others, as a node sees
+/// them.
 fn members(group: &str) -> String {
     format!("lists:sort([hd(string:split(atom_to_list(node(P)), \"@\")) || P <- pg:get_members({group})])")
 }
 
-/// The scope of a node is the one that it had: nothing that we sent has ended it.
+/// The pid of each node's scope at the start. A different one would mean that our messages ended
+/// it.
 const SCOPE_LIVES: &str = "get(scope) =:= whereis(pg)";
 
 impl World {
-    /// All are connected with each other; the real ones run pg.
+    /// Starts the nodes. All are connected with each other, and the real ones run pg.
     async fn new(names: &[&'static str]) -> Self {
         Self::with(names, false, &["pg"]).await
     }
@@ -60,7 +62,7 @@ impl World {
         eval_until(&mut self.erls[at], expression, expected);
     }
 
-    /// A process of a node joins groups; it is remembered under a name.
+    /// Starts a process of a node that joins groups, and stores its pid under a name.
     fn joins(&mut self, at: usize, who: &str, groups: &[&str]) {
         let start = format!(
             "case get({who}) of undefined -> put({who}, spawn(fun() -> receive stop -> ok end end)); _ -> ok end"
@@ -104,7 +106,11 @@ async fn two() {
     world.joins(0, "p", &[X, Y]);
     world.until(0, &members(X), "[\"a\",\"m\"]");
     world.us.announced(&[("x", "a"), ("y", "a")]).await;
-    assert_eq!(world.eval(0, "length(pg:get_local_members({tag, <<\"x\">>}))"), "1", "ours are not local there");
+    assert_eq!(
+        world.eval(0, "length(pg:get_local_members({tag, <<\"x\">>}))"),
+        "1",
+        "our members are not local on the real node"
+    );
     world.us.exit(member).await;
     world.until(0, "lists:sort(pg:which_groups())", "[{tag,<<\"x\">>},{tag,<<\"y\">>}]");
     world.eval(0, "get(p) ! stop");
@@ -135,7 +141,7 @@ async fn double() {
     world.us.announced(&[("x", "a"), ("y", "a")]).await;
     world.eval(0, "pg:leave({tag, <<\"x\">>}, get(p))");
     world.us.announced(&[("y", "a")]).await;
-    // Discovered twice, a scope answers twice, and nobody is counted twice.
+    // A scope that is discovered twice answers twice, and no member is counted twice.
     let us = world.us.name.clone();
     world.us.join(vec![tagged("x")]).await;
     world.eval(0, &format!("[{{pg, '{us}'}} ! {{discover, whereis(pg)}} || _ <- [1, 2, 3]]"));
@@ -231,7 +237,7 @@ async fn missing_scope_join() {
     let mut world = World::new(&["a"]).await;
     let us = world.us.name.clone();
     world.joins(0, "p", &[Y]);
-    // From a process that is no scope that we have exchanged with, and what is no message at all.
+    // From a process that is not a known scope, and an invalid message.
     for message in [
         "{join, self(), {tag, <<\"x\">>}, self()}",
         "{update, self(), [{{tag, <<\"x\">>}, [self()], []}]}",
@@ -251,7 +257,7 @@ async fn forced_sync() {
     let us = world.us.name.clone();
     world.joins(0, "p", &[X, Y]);
     world.us.announced(&[("x", "a"), ("y", "a")]).await;
-    // A later sync is the truth, whatever was known.
+    // A later sync replaces all that was known.
     world.eval(
         0,
         &format!("gen_server:cast({{pg, '{us}'}}, {{sync, whereis(pg), [{{{{tag, <<\"z\">>}}, [get(p), get(p)]}}]}})"),
@@ -295,7 +301,7 @@ async fn overlay_missing() {
     us.join(vec![tagged("x")]).await;
     let mut erl = host.erl("a");
     us.connect(&host.node("a")).await;
-    // No scope, then one of the two, then both, each late.
+    // No scope runs, then one of the two, then both, each late.
     eval(&mut erl, "{ok, _} = pg:start(other), pg:join(other, {tag, <<\"y\">>}, self())");
     us.announced(&[("y", "a")]).await;
     eval_until(&mut erl, "length(pg:get_members(other, {tag, <<\"x\">>}))", "1");
@@ -320,13 +326,13 @@ async fn monitor() {
     world.us.join(vec![tagged("x")]).await;
     assert_eq!(world.eval(0, heard), format!("{{join,{us}}}"));
     world.cut(0);
-    assert_eq!(world.eval(0, heard), format!("{{leave,{us}}}"), "the end of a connection is a leave");
+    assert_eq!(world.eval(0, heard), format!("{{leave,{us}}}"), "the end of a connection makes members leave");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn thundering_herd() {
     let mut world = World::new(&["a"]).await;
-    // The scopes have met: what one still had to answer the other would bring the connection back.
+    // The scopes know each other. An answer that one still owes would restore the connection.
     world.us.join(vec![Term::Int(0)]).await;
     world.until(0, "length(pg:get_members(0))", "1");
     world.cut(0);
@@ -336,7 +342,7 @@ async fn thundering_herd() {
     world.connected(0).await;
     world.us.shows("10,000 are announced", |view| view.announced.len() == 10_000).await;
     world.until(0, "length([G || G <- pg:which_groups(), is_integer(G)])", "10000");
-    // And all of them go at once.
+    // All members leave at once.
     world.eval(0, "[pg:leave({tag, integer_to_binary(I)}, self()) || I <- lists:seq(1, 10000)], ok");
     world.us.announced(&[]).await;
     world.scopes_live();
@@ -378,7 +384,7 @@ async fn any_term_names_the_same_group_on_both_sides() {
         let member = world.us.join(vec![term]).await;
         world.eval(0, "pg:join(get(g), self())");
         world.until(0, "length(pg:get_members(get(g)))", "2");
-        assert_eq!(world.eval(0, "pg:which_groups() =:= [get(g)]"), "true", "{group} is one group");
+        assert_eq!(world.eval(0, "pg:which_groups() =:= [get(g)]"), "true", "{group} is more than one group");
         world.us.exit(member).await;
         world.until(0, "length(pg:get_members(get(g)))", "1");
         world.eval(0, "pg:leave(get(g), self())");
@@ -409,7 +415,7 @@ async fn a_hidden_node_joins_groups_without_being_visible() {
     assert_eq!(world.eval(0, "nodes()"), "[]");
     assert_eq!(world.eval(0, "nodes(hidden)"), format!("[{us}]"));
     assert_eq!(world.eval(0, "global:sync()"), "ok");
-    // Nobody tells the new scope of us, nor us of it: we look for it ourselves.
+    // The new scope and our node are not told about each other, so our node polls for scopes.
     world.eval(0, "unlink(get(scope)), gen_server:stop(pg), {ok, Scope} = pg:start_link(), put(scope, Scope)");
     world.us.announced(&[]).await;
     world.joins(0, "p", &[Y]);
@@ -419,7 +425,7 @@ async fn a_hidden_node_joins_groups_without_being_visible() {
     world.scopes_live();
 }
 
-/// What is large in a message is sent in pieces of its own.
+/// Large binaries in a message are sent in separate pieces.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_large_published_message_arrives_complete() {
     let mut world = World::new(&["a"]).await;

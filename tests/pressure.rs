@@ -1,6 +1,7 @@
-//! Large messages, and peers that send without end or read nothing: bounded memory, and nobody else notices.
+//! Large messages, and peers that send without end or do not read: memory is bounded, and no other
+//! peer is affected.
 
-#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a failed expectation fails the test")]
 
 mod support;
 
@@ -21,8 +22,8 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-/// What the daemon may have in memory at once: a queue that is full, a frame that is being read, and as much again for
-/// itself and what the allocator keeps.
+/// The memory that the daemon may use at once: a full queue, a frame that is being read, and as
+/// much again for itself and the allocator.
 const MEMORY: usize = 4 * beam::limits::LINK_QUEUE;
 
 #[test]
@@ -36,8 +37,8 @@ fn messages_of_64_mib_go_both_ways() {
     let call = format!(
         "put(big, binary:copy(<<7>>, 64 bsl 20)), element(1, gen_server:call({{hecate_plugins, '{us}'}}, {{info, get(big)}}, infinity))"
     );
-    assert_eq!(erl.eval(&call), "error", "it is no name, and that is answered");
-    // Arguments of an undefined function come back in its stack.
+    assert_eq!(erl.eval(&call), "error", "an invalid name gets an error");
+    // The error of an undefined function contains its arguments.
     let echoed = format!(
         "try erpc:call('{us}', m, f, [get(big)]) catch error:{{exception, undef, [{{m, f, [Back], []}}]}} -> Back =:= get(big) end"
     );
@@ -63,9 +64,13 @@ fn a_message_beyond_the_limit_closes_only_its_own_connection() {
     );
     assert_eq!(large.eval(&call), format!("{{nodedown,{us}}}"));
     daemon.logs(&["node down", "more than the", &host.node("large")]);
-    assert_eq!(large.eval(&format!("net_adm:ping('{us}')")), "pong", "it may come back");
+    assert_eq!(large.eval(&format!("net_adm:ping('{us}')")), "pong", "the node may reconnect");
     assert_eq!(other.eval("receive {nodedown, _} -> lost after 0 -> still_there end"), "still_there");
-    assert!(daemon.peak_memory() < MEMORY, "{} MiB: it is refused once it is too much", daemon.peak_memory() >> 20);
+    assert!(
+        daemon.peak_memory() < MEMORY,
+        "{} MiB: a large message is refused before it is complete",
+        daemon.peak_memory() >> 20
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -83,7 +88,7 @@ async fn a_peer_that_calls_without_reading_uses_bounded_memory_and_loses_its_lin
     let mut other = host.erl("other");
     assert_eq!(eval(&mut other, &format!("net_adm:ping('{us}')")), "pong");
 
-    // A peer that asks for the list a thousand times over, in one go, and takes none of the answers.
+    // A peer that requests the list a thousand times at once, and reads no answer.
     let stream = TcpStream::connect(address(epmd.port_of("hecate"))).await.unwrap();
     let local = identity(&host, "greedy", 7);
     let connection = setup::dial(stream, &local, us.as_str().parse().unwrap(), async || true).await.unwrap();
@@ -97,7 +102,7 @@ async fn a_peer_that_calls_without_reading_uses_bounded_memory_and_loses_its_lin
         control::encode(&to, Some(&ask), flags::ours(false), &mut frames);
     }
     let all = 1_000 * plugins * limits::PLUGIN_DESCRIPTION;
-    assert!(all > 4 * MEMORY, "the answers are far more than may be kept");
+    assert!(all > 4 * MEMORY, "the answers must exceed the memory limit");
     sender.send(&mut Bytes::from(frames).into()).unwrap();
     tokio::task::block_in_place(|| daemon.logs(&["node down", "does not read", &host.node("greedy")]));
     assert!(daemon.peak_memory() < MEMORY, "{} MiB", daemon.peak_memory() >> 20);
@@ -115,7 +120,8 @@ fn a_flood_suspends_no_other_peer_and_uses_bounded_memory() {
     for erl in [&mut flooding, &mut other] {
         erl.pings(&us);
     }
-    // Ten processes that send for as long as the test lasts: to nobody, and to a server that has to look at it.
+    // Ten processes send until the test ends: to no process, and to a server that must decode the
+    // messages.
     let flood = format!(
         "[spawn(fun() -> (fun Loop() -> {{Name, '{us}'}} ! {{'$gen_cast', binary:copy(<<7>>, 10000)}}, Loop() end)() end) \
           || Name <- [nobody, hecate_plugins, rex, pg, net_kernel], _ <- [1, 2]], started"
@@ -126,7 +132,7 @@ fn a_flood_suspends_no_other_peer_and_uses_bounded_memory() {
         other.pings(&us);
     }
     assert_eq!(host.ask("GET", "/readyz").status, 200);
-    assert_eq!(host.peer(&host.node("flooding")).as_deref(), Some("connected"), "that is no reason to drop it");
+    assert_eq!(host.peer(&host.node("flooding")).as_deref(), Some("connected"), "the flooding node was disconnected");
     assert!(daemon.peak_memory() < MEMORY, "{} MiB", daemon.peak_memory() >> 20);
 }
 
@@ -136,7 +142,7 @@ fn cpu_time(daemon: &Daemon, name: &str) -> u64 {
     let time = |stat: &str| {
         let (head, rest) = stat.rsplit_once(") ")?;
         let is_one = head.split_once('(')?.1.starts_with(name);
-        // The fields 14 and 15, in user and in kernel mode (proc(5)).
+        // Fields 14 and 15: time in user and in kernel mode (proc(5)).
         let times = rest.split(' ').skip(11).take(2).map(|time| time.parse::<u64>().unwrap_or_default());
         Some(if is_one { times.sum() } else { 0 })
     };
@@ -148,7 +154,7 @@ fn cpu_time(daemon: &Daemon, name: &str) -> u64 {
 #[test]
 fn a_busy_node_occupies_no_thread_of_the_api() {
     const ROUNDS: u64 = 20;
-    /// CPU time of the node in each round.
+    /// The CPU time of the node in each round.
     const BUSY: u64 = 10;
     let host = Host::new();
     let _epmd = host.epmd();
@@ -156,7 +162,7 @@ fn a_busy_node_occupies_no_thread_of_the_api() {
     let us = daemon.ready();
     let mut flooding = host.erl("flooding");
     flooding.pings(&us);
-    // Legal requests that must be read as a whole, as long as the test runs.
+    // Valid requests that must be read completely, until the test ends.
     let flood = format!(
         "List = lists:seq(1, 20000), [spawn(fun() -> (fun Loop() -> {{hecate_plugins, '{us}'}} ! {{'$gen_cast', List}}, Loop() \
           end)() end) || _ <- [1, 2, 3, 4]], started"
@@ -170,10 +176,10 @@ fn a_busy_node_occupies_no_thread_of_the_api() {
         host.register_named("hecate-traderd");
     }
     let used = cpu_time(&daemon, "hecate-api") - before;
-    assert!(used < ROUNDS * BUSY / 2, "the API's threads have used {used} ticks: only requests are their work");
+    assert!(used < ROUNDS * BUSY / 2, "the API's threads have used {used} ticks");
 }
 
-/// A scope of a peer that has exchanged with the daemon's, and messages of it.
+/// A scope of a peer that has exchanged members with the daemon's scope.
 struct ScopeOf {
     sender: link::LinkSender,
     pid: Pid,
@@ -192,7 +198,7 @@ impl ScopeOf {
         scope
     }
 
-    /// Processes of its node.
+    /// Returns the first `n` processes of its node.
     fn pids(&self, n: u32) -> Term {
         Term::List((0..n).map(|id| Term::Pid(Pid { id, ..self.pid.clone() })).collect())
     }
@@ -221,8 +227,7 @@ fn peer_members(host: &Host) -> f64 {
     lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
 }
 
-/// Many processes that leave many groups, and many that leave one large group which is named again
-/// and again.
+/// Many processes leave many groups, and many leave one large group whose name is repeated.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_cost_of_a_leave_is_linear_in_its_bytes() {
     let host = Host::new();
@@ -234,7 +239,7 @@ async fn the_cost_of_a_leave_is_linear_in_its_bytes() {
     let scope = ScopeOf::start(&host, epmd.port_of("hecate"), &us, "leaving").await;
     let groups = || (0..30_000).map(Term::Int).collect::<Vec<_>>();
 
-    // 660 kB, which are 900 million pairs of a process and a group.
+    // 660 kB, which stand for 900 million pairs of a process and a group.
     scope.join(Term::Int(0), scope.pids(2));
     scope.leave(scope.pids(30_000), groups());
     // 6 MB each. A linear search finds each member last.
@@ -254,7 +259,7 @@ async fn the_cost_of_a_leave_is_linear_in_its_bytes() {
     assert!(daemon.peak_memory() < MEMORY, "{} MiB", daemon.peak_memory() >> 20);
 }
 
-/// All in one thread: who is answered asks again before anything else is done.
+/// The peer runs in one thread and calls again as soon as it has its answer.
 #[tokio::test]
 async fn a_peer_that_calls_without_pause_does_not_delay_others() {
     let host = Host::new();
@@ -278,12 +283,12 @@ async fn a_peer_that_calls_without_pause_does_not_delay_others() {
         tokio::select! { () = asking => {}, () = calling => {} }
     })
     .await;
-    assert!(called.is_ok(), "what was called for is not sent");
+    assert!(called.is_ok(), "the message of the other peer was not handled");
 }
 
 // ---- Measured on request --------------------------------------------------------------------------
 
-/// A node that only pings.
+/// A peer that only pings.
 struct Pinger {
     sender: link::LinkSender,
     received: mpsc::Receiver<link::LinkEvent>,
@@ -317,7 +322,7 @@ fn is_pong((_, payload): &(Control, Option<Bytes>)) -> bool {
 
 /// Returns kinds of large messages, each with the frames that the node sends.
 fn large_messages(node: &str) -> Vec<(&'static str, Vec<Bytes>)> {
-    /// Processes in a message of about 10 MB.
+    /// The number of processes in a message of about 10 MB.
     const PIDS: u32 = 330_000;
     let me = Term::Pid(Pid { node: Atom::new(node).unwrap(), id: 1, serial: 0, creation: 7 });
     let Term::Pid(pid) = &me else { unreachable!() };

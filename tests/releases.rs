@@ -1,7 +1,7 @@
-//! Clusters of several OTP releases at once, and us among them: everybody sees everybody's groups, and nothing that we send
-//! ends a scope of any release.
+//! Clusters of several OTP releases and our node: all nodes see each other's groups, and no message
+//! of ours ends a scope of any release.
 
-#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a failed expectation fails the test")]
 
 mod support;
 
@@ -16,10 +16,11 @@ use support::{Host, PATIENCE};
 /// The release of the system's `erl`.
 const OF_THE_SYSTEM: &str = "25";
 
-/// The releases besides the system's, and what `releases.sh` calls them: by the suite of Debian that has one, if any has.
+/// The other releases, with their names in `releases.sh`: the suite of Debian that contains the
+/// release, if any.
 const SUITES: [(&str, &str); 3] = [("27", "trixie"), ("28", "28"), ("29", "sid")];
 
-/// The `erl` of a release.
+/// Returns the `erl` of a release.
 fn program(release: &str) -> Option<String> {
     let (_, suite) = SUITES.iter().find(|(its, _)| *its == release)?;
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/releases.sh");
@@ -44,7 +45,8 @@ struct Node {
 }
 
 impl Node {
-    /// A scope that knows version 1 of the protocol is spoken to in it, as its own state shows; older ones know only one.
+    /// A scope that supports version 1 of the protocol uses it with us, as its state shows. Older
+    /// scopes support only version 0.
     fn speaks_its_version(&mut self, us: &str) {
         if self.release == "29" {
             let version = "[V || {P, {_, V, _}} <- maps:to_list(element(8, sys:get_state(pg))), node(P) =:=";
@@ -64,7 +66,8 @@ impl Cluster {
         cluster
     }
 
-    /// A node of that release, with pg and a member of its own in a group of all; it knows nobody but our names in EPMD.
+    /// Starts a node of that release, with pg and a member in a group of all nodes. It knows only
+    /// our names in EPMD.
     fn start(&self, release: &'static str, program: Option<String>) -> Node {
         let short = format!("hecate_otp{release}d");
         let start = Start { name: Some(&short), program: program.as_deref(), ..Start::default() };
@@ -75,17 +78,22 @@ impl Cluster {
         Node { erl, name: self.host.node(&short), release, program, scope }
     }
 
-    /// All of them see whether the plugin runs, and their scopes live.
+    /// Checks that all nodes see whether the plugin runs, and that their scopes still run.
     fn sees_the_plugin(&mut self, runs: bool) {
         for node in &mut self.nodes {
             let members = "length(pg:get_members({hecate_plugin, <<\"hecate-traderd\">>}))";
             node.erl.eval_until(members, if runs { "1" } else { "0" }, PATIENCE);
-            assert_eq!(node.erl.eval("pid_to_list(whereis(pg))"), node.scope, "the scope of {} lives", node.release);
+            assert_eq!(
+                node.erl.eval("pid_to_list(whereis(pg))"),
+                node.scope,
+                "the scope of {} has restarted",
+                node.release
+            );
             node.speaks_its_version(&self.host.node("hecate"));
         }
     }
 
-    /// All of them are connected, see the same members, call us and each other.
+    /// Checks that all nodes are connected, see the same members, and call us and each other.
     fn is_whole(&mut self) {
         let us = self.host.node("hecate");
         let mut names: Vec<String> = self.nodes.iter().map(|node| node.name.clone()).collect();
@@ -105,7 +113,12 @@ impl Cluster {
             let paths = format!("is_list(erpc:call('{us}', shared_paths, base_dir, []))");
             assert_eq!(node.erl.eval(&paths), "true", "{}", node.release);
             assert_eq!(node.erl.eval("global:sync()"), "ok", "{}", node.release);
-            assert_eq!(node.erl.eval("pid_to_list(whereis(pg))"), node.scope, "the scope of {} lives", node.release);
+            assert_eq!(
+                node.erl.eval("pid_to_list(whereis(pg))"),
+                node.scope,
+                "the scope of {} has restarted",
+                node.release
+            );
             node.speaks_its_version(&us);
         }
     }
@@ -126,7 +139,7 @@ fn whole_through_kills_and_returns(releases: &[&'static str]) {
         cluster.nodes.insert(i, back);
         cluster.is_whole();
     }
-    // We end and come back, twice: killed, and in good order.
+    // Our daemon ends and restarts twice: killed, and stopped cleanly.
     cluster.daemon.take().unwrap().kill();
     for node in &mut cluster.nodes {
         node.erl.eval_until("pg:get_members(hecate_plugins)", "[]", PATIENCE);
@@ -162,8 +175,8 @@ fn otp_25_and_28_form_a_cluster_with_the_daemon() {
     whole_through_kills_and_returns(&[OF_THE_SYSTEM, "28"]);
 }
 
-/// `pg` of OTP 29 ends that of OTP 25 where the two meet, so we introduce neither to the other, also
-/// not through a node of OTP 27, and speak with each.
+/// `pg` of OTP 29 ends that of OTP 25 when they meet. So the daemon does not introduce them to each
+/// other, not even through a node of OTP 27, and stays connected to both.
 #[test]
 fn otp_25_and_29_are_kept_apart_and_27_joins_29() {
     let mut cluster = Cluster::with(&[OF_THE_SYSTEM, "29"], &[]);

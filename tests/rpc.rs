@@ -1,7 +1,7 @@
-//! Calls of real Erlang nodes to ours: `erpc`, `rpc`, `gen_server`, `sys`, and the requests of `hecate_plugins`. None of
-//! them waits for a time limit.
+//! Calls from real Erlang nodes to ours: `erpc`, `rpc`, `gen_server`, `sys`, and the requests of
+//! `hecate_plugins`. None of them waits for a timeout.
 
-#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a failed expectation fails the test")]
 
 mod support;
 
@@ -21,7 +21,7 @@ struct World {
 }
 
 impl World {
-    /// In the node's expressions `Us` is our node, and `Caught(Fun)` what a fun gave or how it failed.
+    /// In expressions, `Us` is our node, and `Caught(Fun)` is the result or the exception of a fun.
     fn new() -> Self {
         let (host, epmd, daemon) = Host::running(&[]);
         let mut erl = host.erl("caller");
@@ -35,7 +35,7 @@ impl World {
         self.erl.eval(&format!("Us = '{}', {caught}, {expression}", self.us))
     }
 
-    /// The proxy of a plugin that is registered now.
+    /// Returns the proxy of a registered plugin.
     fn proxy(&mut self, name: &str) -> String {
         self.host.register_named(name);
         self.eval("case whereis(pg) of undefined -> pg:start_link(); _ -> started end");
@@ -50,7 +50,7 @@ fn shared_paths_returns_the_paths_of_the_convention() {
     let mut world = World::new();
     let base = world.host.namespace("hecate-daemon").display().to_string();
     assert_eq!(world.eval("erpc:call(Us, shared_paths, base_dir, [])"), format!("\"{base}\""));
-    assert_eq!(world.eval("erpc:call(Us, erlang, nodes, []) =:= [node()]"), "true", "and whom we know");
+    assert_eq!(world.eval("erpc:call(Us, erlang, nodes, []) =:= [node()]"), "true", "our connected nodes");
     assert_eq!(world.eval("rpc:call(Us, shared_paths, connectors_dir, [])"), format!("\"{base}/connectors\""));
     for (function, directory) in
         [("sqlite_path", "sqlite"), ("reckon_path", "reckon-db"), ("socket_path", "sockets"), ("run_path", "run")]
@@ -80,7 +80,7 @@ fn other_functions_are_undefined_at_once() {
     assert_eq!(world.eval("rpc:call(Us, erlang, halt, [], 5000)"), badrpc);
     assert_eq!(world.eval("rpc:block_call(Us, erlang, halt, [])"), badrpc);
     assert_eq!(world.eval("rpc:yield(rpc:async_call(Us, erlang, halt, []))"), badrpc);
-    // Arguments come back as they were, also those that no term of another language has room for.
+    // Arguments in an error are unchanged, even terms that other languages lack.
     let echoed = "Args = [self(), make_ref(), 1 bsl 99, -1.5, #{a => <<1:3>>}, fun() -> ok end, [-1|x]], \
                   {error, {exception, undef, [{m, f, Args, []}]}} =:= Caught(fun() -> erpc:call(Us, m, f, Args) end)";
     assert_eq!(world.eval(echoed), "true");
@@ -95,7 +95,7 @@ fn other_functions_are_undefined_at_once() {
     assert_eq!(improper, "{error,{erpc,badarg}}");
     let unreadable = "Deep = lists:foldl(fun(_, D) -> {D} end, x, lists:seq(1, 1000)), \
                       Caught(fun() -> erpc:call(Us, m, f, [Deep]) end)";
-    assert_eq!(world.eval(unreadable), "{error,{erpc,notsup}}", "it can't be decoded, and is answered");
+    assert_eq!(world.eval(unreadable), "{error,{erpc,notsup}}", "an undecodable call gets an error");
 }
 
 #[test]
@@ -105,7 +105,7 @@ fn multicalls_include_our_node() {
     let multicall = world.eval("erpc:multicall(nodes(), shared_paths, base_dir, [])");
     assert_eq!(multicall, format!("[{{ok,\"{base}\"}}]"));
     assert_eq!(world.eval("rpc:multicall(nodes(), shared_paths, base_dir, [])"), format!("{{[\"{base}\"],[]}}"));
-    assert_eq!(world.eval("element(2, rpc:multicall(erlang, node, []))"), "[]", "nobody is a bad node");
+    assert_eq!(world.eval("element(2, rpc:multicall(erlang, node, []))"), "[]", "no node is a bad node");
     assert_eq!(world.eval("erpc:cast(Us, shared_paths, base_dir, []), erpc:cast(Us, m, f, [])"), "ok");
     assert_eq!(world.eval("rpc:cast(Us, shared_paths, base_dir, [])"), "true");
     assert_eq!(world.eval("rpc:eval_everywhere(nodes(), m, f, [])"), "abcast");
@@ -113,10 +113,10 @@ fn multicalls_include_our_node() {
     let us = &world.us.clone();
     assert_eq!(world.eval("rpc:sbcast([Us], hecate_plugins, hello)"), format!("{{['{us}'],[]}}").replace('\'', ""));
     assert_eq!(world.eval("{[], [Us]} =:= rpc:sbcast([Us], nobody, hello)"), "true");
-    // A layout made by a cast is to be seen on disk.
+    // The directories that a cast creates appear on disk.
     std::fs::remove_dir(format!("{base}/connectors")).unwrap();
     world.eval("erpc:cast(Us, shared_paths, ensure_layout, [])");
-    wait_for("the directory is back", || std::path::Path::new(&base).join("connectors").is_dir());
+    wait_for("the directory exists again", || std::path::Path::new(&base).join("connectors").is_dir());
 }
 
 #[test]
@@ -156,7 +156,7 @@ fn our_servers_answer_every_call_and_every_system_message() {
     assert_eq!(world.eval(multi), "fine");
     let request = "gen_server:wait_response(gen_server:send_request({hecate_plugins, Us}, list), infinity)";
     assert_eq!(world.eval(&format!("element(1, element(2, {request}))")), "ok");
-    // Nor does anybody wait who speaks to a process of another kind.
+    // Requests in the protocol of another kind of process get an error too.
     for server in ["{hecate_plugins, Us}", "{net_kernel, Us}", "{rex, Us}", "{pg, Us}", &proxy] {
         assert_eq!(world.eval(&format!("gen_event:which_handlers({server})")), "{error,notsup}", "{server}");
     }
@@ -165,7 +165,7 @@ fn our_servers_answer_every_call_and_every_system_message() {
     assert_eq!(world.eval("global_group:registered_names({node, Us})"), "[]");
     assert_eq!(world.eval("global_group:whereis_name({node, Us}, market)"), "undefined");
     assert_eq!(world.eval("global_group:send({node, Us}, market, order)"), "{badarg,{market,order}}");
-    // What is more than we decode is refused too, and not only dropped.
+    // A request that exceeds our limits is refused, not only dropped.
     for server in ["{hecate_plugins, Us}", "{net_kernel, Us}", "{rex, Us}", "{pg, Us}", &proxy] {
         let refused = |beyond: &str| format!("gen_server:call({server}, {beyond}, infinity)");
         let deep = world.eval(&refused("lists:foldl(fun(_, D) -> {D} end, x, lists:seq(1, 1000))"));
@@ -184,7 +184,7 @@ fn our_servers_answer_every_call_and_every_system_message() {
         let suspended = world.eval(&format!("sys:suspend({server})"));
         assert_eq!(suspended, "{error,{unknown_system_msg,suspend}}", "{server}");
     }
-    // What `sys:get_state/1` expects differs between releases, whoever answers it.
+    // Releases differ in what `sys:get_state/1` expects.
     let state = |server: &str| format!("case sys:get_state({server}) of {{ok, State}} -> State; State -> State end");
     assert_eq!(world.eval(&state("{hecate_plugins, Us}")), "[<<\"hecate-traderd\">>]");
     assert_eq!(world.eval(&state(&proxy)), "<<\"hecate-traderd\">>");
@@ -216,11 +216,12 @@ fn plugins_register_and_deregister_over_beam_as_over_http() {
     assert_eq!(world.eval(&code("{register, []}")), "{not_an_object,true}");
     assert_eq!(world.eval(&code("{deregister, <<\"hecate-marthad\">>}")), "{not_found,true}");
     assert_eq!(world.eval(&code("purge")), "{bad_request,true}");
-    // Another node that names itself for a plugin whose node is connected is refused as by HTTP.
+    // A registration from another node while the plugin's node is connected is refused, as over
+    // HTTP.
     let conflict = "{register, #{name => <<\"hecate-traderd\">>, node => 'another@elsewhere'}}";
     assert_eq!(world.eval(&code(conflict)), "{node_conflict,true}");
 
     assert_eq!(world.eval(&format!("element(1, {})", call("{deregister, <<\"hecate-traderd\">>}"))), "ok");
     assert_eq!(world.host.ask("GET", "/api/plugins/hecate-traderd").status, 404);
-    assert!(base.is_dir(), "its data stays");
+    assert!(base.is_dir(), "the data was deleted");
 }

@@ -1,7 +1,7 @@
-//! Schemathesis makes what it can think of out of the served `openapi.json`, and finds no answer that is not in it, and none
-//! that is a fault of the server.
+//! Schemathesis generates requests from the served `openapi.json`. It must find no undocumented
+//! response and no server error.
 
-#![allow(clippy::expect_used, reason = "a test ends where it is surprised")]
+#![allow(clippy::expect_used, reason = "a failed expectation fails the test")]
 
 mod support;
 
@@ -11,7 +11,7 @@ use std::process::Command;
 use support::Host;
 use tokio::net::{TcpListener, UnixStream};
 
-/// It speaks TCP only: each of its connections is carried to the socket.
+/// Schemathesis supports only TCP, so each connection is forwarded to the socket.
 async fn carry(listener: TcpListener, socket: PathBuf) {
     loop {
         let (mut tcp, _) = listener.accept().await.expect("a connection");
@@ -23,7 +23,8 @@ async fn carry(listener: TcpListener, socket: PathBuf) {
     }
 }
 
-/// A plugin's data outlives its registration, so it answers after the plugin was deleted.
+/// A plugin's data outlives its registration, so its endpoint still answers after the plugin was
+/// deleted.
 const KEPT_DATA: &str = r#"
 [checks]
 enabled = true
@@ -45,13 +46,14 @@ async fn schemathesis_finds_no_undocumented_response_and_no_server_error() {
     std::fs::write(host.home().join("schemathesis.toml"), KEPT_DATA).expect("written");
     let program = std::env::var("SCHEMATHESIS").unwrap_or_else(|_| "schemathesis".to_owned());
     let mut command = Command::new(&program);
-    // A stream of events has no end, so it can't be one of many requests; tests/api_events.rs and tests/trace.rs hold the two.
+    // An event stream has no end, so it cannot be one of many requests; tests/api_events.rs and
+    // tests/trace.rs test the two.
     command
         .args(["run", &url, "--exclude-path", "/api/events", "--exclude-path", "/api/cluster/peers/{node}/trace"])
         .args(["--phases", "examples,coverage,fuzzing,stateful"])
         .args(["--max-examples", "300", "--continue-on-failure", "--no-color", "--suppress-health-check", "all"])
         .current_dir(host.home());
-    let ran = tokio::task::spawn_blocking(move || command.output()).await.expect("it ran");
+    let ran = tokio::task::spawn_blocking(move || command.output()).await.expect("schemathesis runs");
     let ran = ran.unwrap_or_else(|e| panic!("{program}: {e}. `make test-openapi` installs it"));
     let (out, errors) = (String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
     assert!(ran.status.success(), "{out}\n{errors}");

@@ -1,14 +1,15 @@
 //! Attacks on the built daemon, while a well-behaved client registers, lists and pings.
 //!
-//! Each attack alone runs with `make test`, until the client has had a number of calls answered. All of them at once run with
-//! `make siege`, for `HECATE_SIEGE` seconds (600 by default): that prints how many of the client's calls were lost and
-//! how long they took. A call is lost if it was not answered as an undisturbed daemon answers it, or if what it stored is
-//! not there after a `kill -9` at the end.
+//! `make test` runs each attack alone, until the client has had a number of calls answered. `make
+//! siege` runs all of them at once for `HECATE_SIEGE` seconds (600 by default), and prints how many
+//! of the client's calls were lost and how long they took. A call is lost if its response differs
+//! from that of an undisturbed daemon, or if what it stored is missing after a `kill -9` at the
+//! end.
 //!
-//! Attacks are not meant to succeed or fail by themselves: what counts is the client, the log, and the memory.
-//! `siege/coverage.rs` lists the tests of every attack, those in other files too.
+//! The test does not check whether an attack itself succeeds. It checks the client, the log, and
+//! the memory. `siege/coverage.rs` lists the tests of every attack, including those in other files.
 
-#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a failed expectation fails the test")]
 
 #[path = "siege/attacks.rs"]
 mod attacks;
@@ -31,26 +32,27 @@ use client::Client;
 use support::daemon::Daemon;
 use support::{Host, epmd, wait_within};
 
-/// Rounds of calls of the client through which one attack alone lasts.
+/// The rounds of client calls during which one attack alone lasts.
 const ROUNDS: usize = 60;
 
-/// Answered calls of the client through which an attack holds what it has opened.
+/// The answered client calls during which an attack keeps its connections open.
 const HELD: u64 = 45;
 
-/// What the daemon may have in memory at once, whatever attacks it: the budget for peers, and as much for all else.
+/// The memory that the daemon may use at once: the budget for peers, and as much for everything
+/// else.
 const MEMORY: usize = 512 * 1024 * 1024;
 
-/// The 99th percentile of the client's calls that `make siege` is to reach.
+/// The goal of `make siege` for the 99th percentile of the client's calls.
 const GOAL: Duration = Duration::from_millis(250);
 
-/// The daemon, and what the attacks know of it.
+/// The daemon, as the attacks know it.
 struct World {
     host: Host,
-    /// The daemon's name as a node.
+    /// The node name of the daemon.
     node: String,
-    /// Its distribution port.
+    /// The distribution port of the daemon.
     port: u16,
-    /// Calls of the client that were answered.
+    /// The answered calls of the client.
     answered: AtomicU64,
     over: AtomicBool,
 }
@@ -65,7 +67,7 @@ impl World {
         (Self { host, node, port, answered: AtomicU64::new(0), over: AtomicBool::new(false) }, daemon)
     }
 
-    /// Whether the attacks go on.
+    /// Returns whether the attacks continue.
     fn goes_on(&self) -> bool {
         !self.over.load(Ordering::Relaxed)
     }
@@ -78,7 +80,7 @@ impl World {
         });
     }
 
-    /// Runs these attacks beside the client, for as long as it is `wanted`.
+    /// Runs these attacks and the client at the same time, for as long as the client is `wanted`.
     fn attack(&self, attacks: &[Attack], client: &mut Client, mut wanted: impl FnMut(&Client) -> bool) {
         thread::scope(|scope| {
             let over = Over(&self.over);
@@ -102,7 +104,7 @@ impl Drop for Over<'_> {
     }
 }
 
-/// Runs the attacks, then looks at everything that they may have harmed.
+/// Runs the attacks, then checks everything that they may have harmed.
 fn withstand(attacks: &[Attack], wanted: impl FnMut(&Client) -> bool) -> Client {
     let (world, mut daemon) = World::start();
     let mut client = Client::new(&world);
@@ -114,7 +116,11 @@ fn withstand(attacks: &[Attack], wanted: impl FnMut(&Client) -> bool) -> Client 
     let mut errors = daemon.log_lines(&["ERROR"]);
     errors.retain(|line| !line.contains(attacks::REPAIRED));
     assert_eq!(errors, Vec::<String>::new());
-    assert_eq!(daemon.log_lines(&["node up", attacks::THIEF]), Vec::<String>::new(), "it has no cookie");
+    assert_eq!(
+        daemon.log_lines(&["node up", attacks::THIEF]),
+        Vec::<String>::new(),
+        "the thief was accepted without the cookie"
+    );
     let log = daemon.log();
     let writing: Vec<&str> = log.lines().filter(|line| line.contains(attacks::writes_on_a_terminal)).collect();
     assert_eq!(writing, Vec::<&str>::new(), "control characters in the log");
@@ -126,12 +132,12 @@ fn withstand(attacks: &[Attack], wanted: impl FnMut(&Client) -> bool) -> Client 
     client
 }
 
-/// One attack, through a number of calls.
+/// Runs one attack during a number of calls.
 fn alone(name: &str) {
     together(&[name]);
 }
 
-/// Some attacks at once, through a number of calls.
+/// Runs some attacks at once, during a number of calls.
 fn together(names: &[&str]) {
     let mut attacks = attacks::all();
     attacks.retain(|(name, _)| names.contains(name));

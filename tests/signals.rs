@@ -1,6 +1,6 @@
 //! Links, monitors, exits and messages between real Erlang processes and ours, in every order.
 
-#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a failed expectation fails the test")]
 
 mod support;
 
@@ -26,7 +26,8 @@ struct World {
     _epmd: Epmd,
 }
 
-/// A process of the node that does what it is asked by `Do`, and tells what reaches it.
+/// A process of the node that runs the funs that `Do` sends it, and reports the messages that it
+/// gets.
 const HELPERS: &str = "
     Next = fun(Ref) -> receive {'DOWN', Ref, process, _, Reason} -> Reason after 20000 -> nothing end end,
     Exit = fun(Pid) -> receive {'EXIT', Pid, Reason} -> Reason after 20000 -> nothing end end,
@@ -67,8 +68,8 @@ fn the_end_of_a_process_reaches_links_and_monitors() {
     );
     world.deregister();
     assert_eq!(world.eval("[Next(get(one)), Next(get(two)), Exit(get(p))]"), "[shutdown,shutdown,shutdown]");
-    assert_eq!(world.eval("Nothing()"), "nothing", "each once");
-    assert_eq!(world.eval("Next(monitor(process, get(p)))"), "noproc", "of one that has ended");
+    assert_eq!(world.eval("Nothing()"), "nothing", "a signal came twice");
+    assert_eq!(world.eval("Next(monitor(process, get(p)))"), "noproc", "a monitor of an ended process");
     assert_eq!(world.eval("link(get(p)), Exit(get(p))"), "noproc");
 }
 
@@ -82,13 +83,13 @@ fn unlink_and_demonitor_stop_all_signals() {
     assert_eq!(world.eval("[Exit(get(p)), Next(get(one)), Nothing()]"), "[shutdown,shutdown,nothing]");
     world.register();
     world.eval("P = Proxy(), put(p, P), link(P), unlink(P), demonitor(monitor(process, P)), Barrier()");
-    // It is acknowledged: until then their node remembers the link, and that it must not hear of it.
+    // The unlink is acknowledged. Until then, the peer remembers the link and ignores its signals.
     let remembered = "erts_debug:set_internal_state(available_internal_state, true), \
                       [State || {erl_link, dist_process, _, State, _} <- erts_debug:get_internal_state({link_list, self()})]";
     assert_eq!(world.eval(remembered), "[]");
     world.eval("put(one, monitor(process, get(p))), Barrier()");
     world.deregister();
-    assert_eq!(world.eval("[Next(get(one)), Nothing()]"), "[shutdown,nothing]", "the one that was left");
+    assert_eq!(world.eval("[Next(get(one)), Nothing()]"), "[shutdown,nothing]", "the remaining monitor");
 }
 
 #[test]
@@ -109,7 +110,7 @@ fn only_kill_ends_a_process_from_outside_and_it_is_replaced() {
     assert_eq!(world.eval("Next(get(one))"), "killed");
     world.erl.eval_until("hd(pg:get_members({hecate_plugin, <<\"hecate-traderd\">>})) =/= get(p)", "true", PATIENCE);
     assert_eq!(world.eval("#{name := Name} = gen_server:call(Proxy(), info), Name"), "<<\"hecate-traderd\">>");
-    // `gen_server:stop/1` returns when it has ended.
+    // `gen_server:stop/1` returns after the process has ended.
     assert_eq!(world.eval("P = Proxy(), put(p, P), put(one, monitor(process, P)), gen_server:stop(P)"), "ok");
     assert_eq!(world.eval("Next(get(one))"), "normal");
     world.erl.eval_until("hd(pg:get_members({hecate_plugin, <<\"hecate-traderd\">>})) =/= get(p)", "true", PATIENCE);
@@ -152,7 +153,7 @@ fn a_lost_node_ends_links_and_monitors_and_its_pids_stay_dead() {
     again.ready();
     world.erl.eval_until(&format!("net_adm:ping('{}')", world.host.node("hecate")), "pong", PATIENCE);
     world.register();
-    // The same number, but of another life of our name.
+    // The same number, but another creation of our name.
     assert_eq!(world.eval("Next(monitor(process, get(p)))"), "noproc");
     assert_eq!(world.eval("link(get(p)), Exit(get(p))"), "noproc");
     assert_eq!(world.eval("get(p) ! lost, exit(get(p), kill), Barrier(), element(1, {Proxy() =/= get(p)})"), "true");
@@ -161,8 +162,8 @@ fn a_lost_node_ends_links_and_monitors_and_its_pids_stay_dead() {
 #[test]
 fn calls_work_through_aliases_with_trace_tokens_and_with_priority() {
     let mut world = World::new();
-    // `gen_server:call` monitors with an alias; a token of seq_trace goes along with every signal, until a message without one
-    // is received.
+    // `gen_server:call` monitors with an alias. A token of seq_trace is sent with every signal,
+    // until a message without one is received.
     let traced = "Traced = fun(Do) -> \
                       seq_trace:set_token(label, {any, term}), seq_trace:set_token(send, true), \
                       try Do() after seq_trace:set_token([]) end end, \
@@ -178,8 +179,8 @@ fn calls_work_through_aliases_with_trace_tokens_and_with_priority() {
                   {is_map(R), L, D, E, is_list(X)}";
     assert_eq!(world.eval(traced), "{true,ok,true,ok,true}");
     let connection = "Barrier(), receive {nodedown, Us} -> lost after 0 -> kept end";
-    assert_eq!(world.eval(connection), "kept", "all of it could be read");
-    // An alias of the caller's own, answered once.
+    assert_eq!(world.eval(connection), "kept", "a signal could not be decoded");
+    // An alias that the caller made, which accepts one answer.
     let alias = "A = alias([reply]), {hecate_plugins, Us} ! {'$gen_call', {self(), [alias|A]}, list}, \
                  receive {[alias|A], {ok, [_]}} -> answered after 20000 -> nothing end";
     assert_eq!(world.eval(alias), "answered");
@@ -217,7 +218,7 @@ async fn a_monitor_of_a_peer_without_the_flag_for_it_is_answered() {
         link.send(&mut frames).unwrap();
     }
     let mut end = async || loop {
-        match timeout(PATIENCE, events.recv()).await.expect("it is answered") {
+        match timeout(PATIENCE, events.recv()).await.expect("an answer") {
             Some(LinkEvent::Messages(messages, _)) => {
                 for (control, _) in messages {
                     if let Control::MonitorExit { reference, reason, .. } = control {

@@ -1,9 +1,11 @@
-//! Many nodes as pure machines: no sockets, a clock that only the test moves, and chance that follows from a seed. They find
-//! each other, connections break, hosts are cut from each other, nodes begin anew, and in the end all see the same.
+//! Many nodes as pure machines: no sockets, a clock that only the test moves, and random choices
+//! that follow from a seed. They find each other, connections break, hosts are cut from each other,
+//! nodes restart, and finally all see the same.
 //!
-//! Some dozens of nodes here, which takes seconds; `make simulate` has 1,000, which takes a quarter of an hour.
+//! A few dozen nodes here, which take seconds. `make simulate` has 1,000 nodes and takes a quarter
+//! of an hour.
 
-#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a failed expectation fails the test")]
 
 #[path = "simulation/node.rs"]
 mod node;
@@ -12,16 +14,16 @@ mod world;
 
 use world::{Counts, Picture, SECOND, Time, World};
 
-/// A cluster: its hosts, and how many nodes each has.
+/// The size of a cluster: its hosts, and the nodes of each.
 type Size = (usize, usize);
 
-/// All have found each other within this time of their start.
+/// The time for all to find each other after their start.
 const FORMED: Time = 30 * SECOND;
-/// After a cut was healed all have found each other again within this time: a pause of half a minute between two attempts, a
-/// third of that for chance, and attempts that fail.
+/// The time for all to find each other after a cut: half a minute between two attempts, a third
+/// more for jitter, and failed attempts.
 const HEALED: Time = 90 * SECOND;
 
-/// What came of a history: what all see, and all that has arrived, as one number.
+/// The outcome of a run: the common view of all nodes, and a hash of all that was delivered.
 #[derive(Debug, PartialEq, Eq)]
 struct Outcome {
     picture: Picture,
@@ -29,7 +31,7 @@ struct Outcome {
     history: u64,
 }
 
-/// They meet, and are disturbed in all ways. Each time all see the same afterwards.
+/// Runs a cluster through all kinds of faults. After each, all nodes must see the same.
 fn run_history(seed: u64, (hosts, per_host): Size) -> Outcome {
     let mut world = World::new(seed, hosts, per_host, 1);
     world.failing = 30;
@@ -42,7 +44,7 @@ fn run_history(seed: u64, (hosts, per_host): Size) -> Outcome {
     let again = world.settle(HEALED);
     print_time(&world, "some connections were lost", again);
 
-    // Long enough that peers are given up which nobody has configured; some nodes are others afterwards.
+    // Long enough that unconfigured peers are forgotten. Some nodes restart as new incarnations.
     world.cut(|host| u8::from(host % 2 == 1));
     world.run(100 * SECOND);
     world.restart(0);
@@ -55,7 +57,7 @@ fn run_history(seed: u64, (hosts, per_host): Size) -> Outcome {
     print_time(&world, "one half was cut from the other", healed);
     world.picture();
 
-    // One host by itself, some apart, and the rest; long enough that all notice the silence.
+    // One host alone, a few together, and the rest; long enough that all notice the silence.
     world.cut(|host| match host {
         1 => 1,
         host if host % 5 == 0 => 2,
@@ -73,17 +75,17 @@ fn print_time(world: &World, what: &str, took: Time) {
     println!("{nodes} nodes, after {} s, {what}: whole after {after} ms, {:?}", world.seconds(), world.counts);
 }
 
-/// One seed gives one history, and all seeds come to the same end.
+/// Checks that a seed always gives the same run, and that all seeds reach the same end.
 fn all_converge(size: Size) {
     let first = run_history(1, size);
-    assert_eq!(run_history(1, size), first, "the same happens again");
+    assert_eq!(run_history(1, size), first, "two runs of one seed differ");
     for seed in [2, 3] {
         check_same_end(&run_history(seed, size), &first);
     }
 }
 
 fn check_same_end(one: &Outcome, other: &Outcome) {
-    assert_ne!(one.history, other.history, "two histories");
+    assert_ne!(one.history, other.history, "two seeds gave the same run");
     assert!(one.picture == other.picture, "they see {:?} and {:?}", one.picture, other.picture);
 }
 
@@ -102,8 +104,8 @@ fn one_daemon_introduces_all_nodes() {
     all_converge((1, 30));
 }
 
-/// What it costs to become one cluster grows as the connections do, each of which there must be; and so does what is
-/// asked and introduced, however many daemons there are.
+/// The cost of forming a cluster grows with the number of connections, which are necessary. So does
+/// the number of questions and introductions, however many daemons there are.
 #[test]
 fn traffic_grows_with_the_number_of_connections() {
     for hosts in [4, 16] {

@@ -1,10 +1,11 @@
-//! Whether a plugin lives is told from evidence: its node, its socket, the process that registered it, and what of these
-//! there is when we come back. Against the built daemon, real processes and real Erlang nodes.
+//! The status of a plugin follows from evidence: its node, its socket, the process that registered
+//! it, and what of these exists when the daemon restarts. Tests the built daemon with real
+//! processes and real Erlang nodes.
 //!
-//! "After", "before" and "at once" are shown by what comes first, not by a clock: a second plugin, for which only time
-//! can decide, says how far time has come.
+//! The tests check the order of events, not a clock: a second plugin, whose status depends on time
+//! alone, shows how much time has passed.
 
-#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a failed expectation fails the test")]
 
 mod support;
 
@@ -21,7 +22,7 @@ use support::{Host, PATIENCE, program, wait_for};
 
 const MARTHA: &str = "hecate-marthad";
 
-/// The members of the trader's group.
+/// The expression for the members of the trader's group.
 const MEMBERS: &str = r#"pg:get_members({hecate_plugin, <<"hecate-traderd">>})"#;
 
 /// A grace period that a test can wait for.
@@ -31,7 +32,7 @@ fn name(plugin: &str) -> Value {
     json!({ "name": plugin })
 }
 
-/// Since when the status of a plugin holds. In the order of these texts is the order of time.
+/// Returns since when the status of a plugin holds. The order of these texts is the order of time.
 fn since(plugin: &Value) -> String {
     plugin["since"].as_str().expect("since").to_owned()
 }
@@ -40,12 +41,12 @@ fn reason(plugin: &Value) -> &str {
     plugin["reason"].as_str().expect("a reason")
 }
 
-/// A process that is a plugin, and no node.
+/// Starts a process that is a plugin without a node.
 fn process(host: &Host) -> Erl {
     Erl::start(host, Start::default())
 }
 
-/// An Erlang node with pg, which has connected to us.
+/// Starts an Erlang node with pg that has connected to the daemon.
 fn visitor(host: &Host) -> Erl {
     let mut erl = host.erl("visitor");
     erl.eval("element(1, pg:start_link())");
@@ -53,7 +54,7 @@ fn visitor(host: &Host) -> Erl {
     erl
 }
 
-/// Has a node watch the one proxy of the trader.
+/// Makes a node watch the only proxy of the trader.
 fn watches(erl: &mut Erl) {
     erl.eval_until(&format!("length({MEMBERS})"), "1", PATIENCE);
     let watched = erl.eval(&format!(
@@ -63,14 +64,15 @@ fn watches(erl: &mut Erl) {
     assert_eq!(watched, "true");
 }
 
-/// What the watching node was told: the proxy has left and ended, and another one has joined.
+/// Checks the signals at the watching node: the proxy has left and ended, and another one has
+/// joined.
 fn sees_another_proxy(erl: &mut Erl) {
-    let told = r"
+    let seen = r"
         Proxy = get(proxy), Ref = get(group), Monitor = get(monitor),
         {receive {Ref, leave, _, [Proxy]} -> left after 20000 -> nothing end,
          receive {'DOWN', Monitor, process, Proxy, Reason} -> Reason after 20000 -> nothing end,
          receive {Ref, join, _, [Other]} -> Other =/= Proxy after 20000 -> nothing end}";
-    assert_eq!(erl.eval(told), "{left,shutdown,true}");
+    assert_eq!(erl.eval(seen), "{left,shutdown,true}");
 }
 
 fn is_connected(host: &Host, node: &str) {
@@ -98,7 +100,7 @@ fn a_node_that_joins_after_the_registration_decides() {
     assert!(reason(&stopped).starts_with(&format!("its node {node} left the cluster: ")), "{stopped}");
     assert_eq!(stopped["reason_code"], "node_down");
     let peers = host.ask("GET", "/api/cluster").body["peers"].clone();
-    let peer = peers.as_array().unwrap().iter().find(|peer| peer["name"] == *node).expect("it was connected");
+    let peer = peers.as_array().unwrap().iter().find(|peer| peer["name"] == *node).expect("the peer was connected");
     assert_eq!((&peer["state"], &peer["reason_code"]), (&json!("disconnected"), &json!("closed_by_peer")));
     assert!(since(&stopped) > since(&running));
     let mut plugin = host.erl("trader");
@@ -116,7 +118,7 @@ fn a_node_that_has_joined_before_the_registration_decides() {
     is_connected(&host, &node);
     assert_eq!(host.ask("GET", "/api/plugins").body, json!([]), "a node alone registers nothing");
     assert_eq!(host.register(&name(TRADER)).status, 201);
-    assert_eq!(host.plugin(TRADER)["node"], node, "it is known with the answer");
+    assert_eq!(host.plugin(TRADER)["node"], node, "the response contains the node");
     host.grace_passes();
     assert_eq!(host.plugin(TRADER)["status"], "running");
     plugin.kill();
@@ -124,7 +126,7 @@ fn a_node_that_has_joined_before_the_registration_decides() {
     assert!(reason(&stopped).contains(&node), "{stopped}");
 }
 
-/// The socket of another plugin dies at the same moment, and would be looked at earlier by time alone.
+/// The socket of another plugin dies at the same time, and would be checked earlier by time alone.
 #[test]
 fn the_end_of_the_registering_process_triggers_a_check_at_once() {
     let host = Host::new();
@@ -137,7 +139,7 @@ fn the_end_of_the_registering_process_triggers_a_check_at_once() {
     for plugin_of_it in [MARTHA, TRADER] {
         plugin.binds(&host.api_sock(plugin_of_it));
     }
-    // We don't end, so nothing but time makes anybody look at the first.
+    // This process does not end, so only time triggers a check of the other plugin.
     assert_eq!(host.register(&name(MARTHA)).status, 201);
     plugin.registers(&host, TRADER);
     host.grace_passes();
@@ -160,7 +162,7 @@ fn watching_live_processes_leaves_descriptors_for_connections() {
     let limited = format!(r#"ulimit -n {DESCRIPTORS} && exec "$0""#);
     let daemon = Daemon::start_as(&host, &[&program("sh"), "-c", &limited], &[]);
     daemon.ready();
-    // All of them by this process, which ends later than each of them.
+    // This process registers all plugins, and ends after them.
     for number in 0..DESCRIPTORS {
         assert_eq!(host.register(&name(&format!("hecate-x{number}d"))).status, 201);
     }
@@ -197,7 +199,7 @@ fn a_script_may_register_for_a_plugin() {
     let host = Host::new();
     let daemon = host.daemon(&[GRACE]);
     daemon.ready();
-    // The first time nobody listens there yet.
+    // At the first registration, the socket does not listen yet.
     host.register_by_script(TRADER);
     let listener = UnixListener::bind(host.api_sock(TRADER)).unwrap();
     host.register_by_script(TRADER);
@@ -214,7 +216,7 @@ fn a_plugin_that_never_shows_a_sign_of_life_is_stopped_after_the_grace_period() 
     let host = Host::new();
     let daemon = host.daemon(&[GRACE]);
     daemon.ready();
-    // A socket that has always refused is none, and neither is a node that was never seen.
+    // A socket that has always refused and a node that was never connected are not signs of life.
     assert_eq!(host.register(&json!({"name": TRADER, "node": host.node("nobody")})).status, 201);
     dead(&host.api_sock(TRADER));
     let registered = host.plugin(TRADER);
@@ -232,17 +234,17 @@ fn a_plugin_that_never_shows_a_sign_of_life_is_stopped_after_the_grace_period() 
     assert_eq!(health["plugins"][TRADER], reason(&stopped));
 
     host.register_by_script(TRADER);
-    assert_eq!(host.plugin(TRADER)["status"], "running", "it has spoken again");
+    assert_eq!(host.plugin(TRADER)["status"], "running", "the plugin has registered again");
 }
 
-/// The old process is stopped, so that its connection stays as it is, and its name passes to a new one.
+/// The old process is suspended, so its connection stays open, and its name passes to a new one.
 #[test]
 fn a_restarted_node_is_noticed_even_if_its_old_connection_stays() {
     let (host, epmd, _daemon) = Host::running(&[]);
     assert_eq!(host.register(&name(TRADER)).status, 201);
     let before = host.erl("hecate_traderd");
     let node = host.node("hecate_traderd");
-    wait_for("the node is the plugin's", || host.plugin(TRADER)["node"] == node);
+    wait_for("the plugin has its node", || host.plugin(TRADER)["node"] == node);
     let mut visitor = visitor(&host);
     watches(&mut visitor);
     let running = host.plugin(TRADER);
@@ -251,15 +253,15 @@ fn a_restarted_node_is_noticed_even_if_its_old_connection_stays() {
     epmd.kill();
     let epmd = Epmd::start(host.epmd_port);
     epmd.port_of("hecate");
-    assert_eq!(host.plugin(TRADER), running, "nothing has been noticed");
+    assert_eq!(host.plugin(TRADER), running, "the daemon has noticed the restart too early");
     let mut after = host.erl("hecate_traderd");
     after.pings(&host.node("hecate"));
-    wait_for("another life", || since(&host.plugin(TRADER)) > since(&running));
+    wait_for("the restart is noticed", || since(&host.plugin(TRADER)) > since(&running));
     let back = host.plugin_until(TRADER, "running");
     assert_eq!(reason(&back), format!("its node {node} is connected"));
     sees_another_proxy(&mut visitor);
     before.kill();
-    assert_eq!(host.plugin(TRADER), back, "and the end of the old one changes nothing");
+    assert_eq!(host.plugin(TRADER), back, "the end of the old process changed the plugin");
 }
 
 #[test]
@@ -281,7 +283,7 @@ fn a_dead_socket_is_removed_after_a_second_and_run_files_with_their_process() {
     wait_for("the dead socket is removed", || !socket.exists());
     let took = dying.elapsed();
     assert!(took >= Duration::from_secs(1), "two refusals at least a second apart, not {took:?}");
-    wait_for("so are the run files", || !run.join("daemon.pid").exists() && !run.join("daemon.state").exists());
+    wait_for("the run files are removed", || !run.join("daemon.pid").exists() && !run.join("daemon.state").exists());
     assert_eq!(host.plugin(TRADER)["status"], "stopped");
     let data = std::fs::read_to_string(host.namespace(TRADER).join("sqlite/trades.db")).unwrap();
     assert_eq!(data, "precious");
@@ -299,13 +301,13 @@ fn a_plugin_that_is_deregistered_leaves_no_dead_socket() {
         UnixListener::bind(host.api_sock(plugin)).unwrap()
     });
     let [dying, _living] = listeners;
-    // It still passes for running.
+    // The plugin is still shown as running.
     drop(dying);
     for plugin in names {
         assert_eq!(host.ask("DELETE", &format!("/api/plugins/{plugin}")).status, 200);
     }
     wait_for("the dead socket is removed", || !dead.exists());
-    assert!(alive.exists(), "a living one is not");
+    assert!(alive.exists(), "the socket of a living plugin was removed");
 }
 
 #[test]
@@ -334,14 +336,14 @@ fn only_a_few_dead_plugins_are_cleaned_up_at_once() {
     let open = || std::fs::read_dir(format!("/proc/{}/fd", daemon.id())).unwrap().count();
     let (before, mut most) = (open(), 0);
     drop(listeners);
-    // A deadline for each, not for all together: a busy host is slow.
+    // A deadline for each, not for all together, because a busy host is slow.
     for plugin in &names {
-        wait_for(&format!("what {plugin} left is cleared away"), || {
+        wait_for(&format!("the files of {plugin} are removed"), || {
             most = most.max(open());
             !host.api_sock(plugin).exists()
         });
     }
-    // Two for each, and some for looks and connections.
+    // Two descriptors for each clean-up, and some for checks and connections.
     assert!(most <= before + 2 * limits::CLEAN_UPS + limits::CLEAN_UPS / 2, "{most} open files, {before} before");
 }
 
@@ -355,11 +357,11 @@ fn plugins_that_stopped_while_the_daemon_was_down_are_stopped_in_its_first_respo
     assert_eq!(host.register(&name("hecate-alived")).status, 201);
     let _alive = UnixListener::bind(host.api_sock("hecate-alived")).unwrap();
     plugin.binds(&host.api_sock(MARTHA));
-    // One that has but a node, which outlives us.
+    // A plugin that has only a node, which outlives the daemon.
     let _other = host.erl("hecate_otherd");
     assert_eq!(host.register(&name("hecate-otherd")).status, 201);
     for (plugin, node) in [(TRADER, "hecate_traderd"), ("hecate-otherd", "hecate_otherd")] {
-        wait_for("the node is the plugin's", || host.plugin(plugin)["node"] == host.node(node));
+        wait_for("the plugin has its node", || host.plugin(plugin)["node"] == host.node(node));
     }
     let other = host.plugin("hecate-otherd");
     let before = [TRADER, MARTHA].map(|plugin| host.plugin(plugin));
@@ -378,7 +380,7 @@ fn plugins_that_stopped_while_the_daemon_was_down_are_stopped_in_its_first_respo
     }
     let alive = host.plugin("hecate-alived");
     assert_eq!(alive["status"], "running", "{alive}");
-    assert_eq!(host.plugin("hecate-otherd"), other, "it has never stopped");
+    assert_eq!(host.plugin("hecate-otherd"), other, "the plugin has never stopped");
     wait_for("the dead socket is removed", || !host.api_sock(MARTHA).exists());
     assert!(host.api_sock("hecate-alived").exists());
 }
@@ -391,7 +393,7 @@ fn a_plugin_recovers_from_a_netsplit() {
     let mut plugin = host.erl("hecate_traderd");
     let socket = host.api_sock(TRADER);
     plugin.binds(&socket);
-    wait_for("the node is the plugin's", || host.plugin(TRADER)["node"] == host.node("hecate_traderd"));
+    wait_for("the plugin has its node", || host.plugin(TRADER)["node"] == host.node("hecate_traderd"));
     let mut visitor = visitor(&host);
     watches(&mut visitor);
     let (whole, bound) = (host.plugin(TRADER), inode(&socket));
@@ -399,7 +401,7 @@ fn a_plugin_recovers_from_a_netsplit() {
     plugin.eval(&format!("erlang:set_cookie('{us}', cut), erlang:disconnect_node('{us}')"));
     let mut split = host.plugin_until(TRADER, "stopped");
     assert!(since(&split) > since(&whole));
-    wait_for("the reason says more", || {
+    wait_for("the reason contains the cause", || {
         split = host.plugin(TRADER);
         reason(&split).ends_with("; its socket still answers")
     });
@@ -410,15 +412,15 @@ fn a_plugin_recovers_from_a_netsplit() {
     let healed = host.plugin_until(TRADER, "running");
     assert!(since(&healed) > since(&split));
     sees_another_proxy(&mut visitor);
-    assert_eq!(inode(&socket), bound, "a living plugin never loses its socket");
+    assert_eq!(inode(&socket), bound, "the socket of a living plugin was replaced");
 
-    // One that is but a connection lost heals by itself.
+    // A lost connection alone recovers without help.
     plugin.eval(&format!("erlang:disconnect_node('{us}')"));
-    wait_for("it was away", || since(&host.plugin(TRADER)) > since(&healed));
+    wait_for("the plugin was stopped", || since(&host.plugin(TRADER)) > since(&healed));
     host.plugin_until(TRADER, "running");
 }
 
-/// The proxies of the other one are in the plugin's group, and its node is on this host.
+/// The proxies of the other daemon are in the plugin's group, and its node is on this host.
 #[test]
 fn another_daemon_on_this_host_is_not_a_plugins_node() {
     let ours = Host::new();
@@ -431,7 +433,7 @@ fn another_daemon_on_this_host_is_not_a_plugins_node() {
     let them = other.ready();
     is_connected(&ours, &them);
     is_connected(&theirs, &us);
-    // It sees both before their second begins.
+    // The node sees both daemons before the second test step.
     let mut visitor = visitor(&ours);
     visitor.eval_until(&format!("lists:sort(nodes()) =:= ['{us}', '{them}']"), "true", PATIENCE);
     for host in [&ours, &theirs] {
@@ -439,7 +441,7 @@ fn another_daemon_on_this_host_is_not_a_plugins_node() {
     }
     let nodes = format!("lists:sort([node(P) || P <- {MEMBERS}]) =:= ['{us}', '{them}']");
     visitor.eval_until(&nodes, "true", PATIENCE);
-    // Ours has shown no sign of life, whatever another daemon says of its own.
+    // Our plugin has shown no sign of life, whatever another daemon reports about its own.
     let stopped = ours.plugin_until(TRADER, "stopped");
     let silent = "no sign of life within 1 s of its registration (it has no `sockets/api.sock`)";
     assert_eq!((&stopped["node"], reason(&stopped)), (&Value::Null, silent));
@@ -453,10 +455,10 @@ fn a_plugins_node_with_a_long_name_never_connects_to_a_short_one() {
     assert_eq!(host.register(&json!({"name": TRADER, "node": "trader@beam00.lab"})).status, 201);
     let state = |plugin: &Value| (plugin["node_state"].clone(), plugin["node_failure"].clone());
     let never = (json!("not_connected"), json!("shortname_longname_mix"));
-    wait_for("it is shown", || state(&host.plugin(TRADER)) == never);
+    wait_for("the state is shown", || state(&host.plugin(TRADER)) == never);
 }
 
-/// As a plain `rebar3 release` makes it: a node with another cookie, whose plugin registers,
+/// As a default `rebar3 release` makes it: a node with another cookie, whose plugin registers,
 /// answers and seems healthy.
 #[test]
 fn a_node_with_another_cookie_is_shown_as_not_connected() {
@@ -475,14 +477,14 @@ fn a_node_with_another_cookie_is_shown_as_not_connected() {
         (&list[0]["name"], &list[1]["status"], state(&list[1])),
         (&json!(MARTHA), &json!("running"), mismatch.clone())
     );
-    assert_eq!(list[0].get("node_state").or(list[0].get("node_failure")), None, "it has no node: {list}");
+    assert_eq!(list[0].get("node_state").or(list[0].get("node_failure")), None, "a plugin without a node: {list}");
     let problem = || {
         let health = host.ask("GET", "/health").body;
-        assert_eq!(health["status"], "healthy", "it is a notice: {health}");
+        assert_eq!(health["status"], "healthy", "a notice keeps the status: {health}");
         let problems = health["problems"].as_array().expect("problems").clone();
         problems.into_iter().find(|problem| problem["code"] == "plugin_node_not_connected")
     };
-    wait_for("it is a problem", || problem().is_some());
+    wait_for("the problem is reported", || problem().is_some());
     let detail = problem().expect("still there")["detail"].to_string();
     for word in [TRADER, &node, "cookie_mismatch", &format!("hecate-daemon diagnose {node}")] {
         assert!(detail.contains(word), "{word}: {detail}");
@@ -507,10 +509,10 @@ fn a_node_with_another_cookie_is_shown_as_not_connected() {
     let nodeless = nodeless.replace("maps:get(node_failure, Info)", "maps:is_key(node_state, Info)");
     assert_eq!(visitor.eval(&nodeless), "{false}");
 
-    // With the right cookie, all of that ends.
+    // With the right cookie, the problem and the failure end.
     stranger.kill();
     let plugin = Erl::start(&host, start());
-    wait_for("it is connected", || state(&host.plugin(TRADER)) == (json!("connected"), Value::Null));
+    wait_for("the node is connected", || state(&host.plugin(TRADER)) == (json!("connected"), Value::Null));
     assert_eq!(state(&host.ask("GET", "/api/plugins").body[1]).0, "connected");
     assert_eq!(
         visitor.eval(&info.replace("maps:get(node_failure, Info)", "maps:is_key(node_failure, Info)")),
@@ -518,7 +520,7 @@ fn a_node_with_another_cookie_is_shown_as_not_connected() {
     );
     wait_for("no problem is left", || problem().is_none());
 
-    // A failure goes with the node that caused it, also if that was connected before.
+    // A failure ends with the node that caused it, even if that node was connected before.
     plugin.kill();
     host.plugin_until(TRADER, "stopped");
     let stranger = Erl::start(&host, Start { cookie: Some("of-the-release"), ..start() });
@@ -536,7 +538,7 @@ fn a_node_that_refuses_the_daemon_keeps_its_plugin_running() {
     let stranger = start(Some("of-the-release"));
     assert_eq!(host.register(&name(TRADER)).status, 201);
     let refused = |plugin: &Value| plugin["node"] == node && plugin["node_failure"] == "cookie_mismatch";
-    wait_for("the node is the plugin's", || refused(&host.plugin(TRADER)));
+    wait_for("the plugin has its node", || refused(&host.plugin(TRADER)));
     host.grace_passes();
     let why = format!("its node {node} is running, but refuses to connect (cookie_mismatch)");
     let plugin = host.plugin(TRADER);
@@ -545,7 +547,7 @@ fn a_node_that_refuses_the_daemon_keeps_its_plugin_running() {
         let problems = host.ask("GET", "/health").body["problems"].to_string();
         problems.contains("plugin_node_not_connected") && problems.contains(TRADER)
     };
-    wait_for("it is a problem", problem);
+    wait_for("the problem is reported", problem);
     let output = Daemon::command(&host, &[]).arg("plugins").output().expect("ran");
     assert!(String::from_utf8_lossy(&output.stdout).contains("not_connected (cookie_mismatch)"), "{output:?}");
     let mut visitor = visitor(&host);
@@ -554,7 +556,7 @@ fn a_node_that_refuses_the_daemon_keeps_its_plugin_running() {
     );
     visitor.eval_until(&info, &format!("{{{node},cookie_mismatch}}"), PATIENCE);
 
-    // So it is after a restart, from the first answer on.
+    // The same holds after a restart, in the first response.
     daemon.kill();
     let daemon = host.daemon(&[GRACE]);
     wait_for("the daemon answers", || support::http::ask(&host.socket(), "GET", "/livez", None).is_ok());
@@ -569,7 +571,7 @@ fn a_node_that_refuses_the_daemon_keeps_its_plugin_running() {
     let _plugin = start(None);
     let running = host.plugin_until(TRADER, "running");
     assert_eq!(reason(&running), format!("its node {node} is connected"));
-    wait_for("it is connected", || host.plugin(TRADER)["node_state"] == "connected");
+    wait_for("the node is connected", || host.plugin(TRADER)["node_state"] == "connected");
 }
 
 #[test]

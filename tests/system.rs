@@ -1,10 +1,10 @@
-//! What the daemon owes to other users of its host, with real ones: run as root by
-//! `cargo test --features system-tests --test system`.
+//! Isolation from other users of the host, with real users. Run as root: `cargo test --features
+//! system-tests --test system`.
 //!
-//! They need no account: a process takes on a bare number by `setpriv` (util-linux). A cookie that a foreign user could
-//! get us to prove is a cookie that they could use, so a node of theirs must not get a single byte of us.
+//! The tests need no accounts: `setpriv` (util-linux) sets a bare user id. A foreign user could use
+//! a proof of the cookie, so their node must not receive a single byte from the daemon.
 
-#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a failed expectation fails the test")]
 
 #[path = "system/homes.rs"]
 mod homes;
@@ -19,11 +19,11 @@ use support::daemon::Daemon;
 use support::erl::{Erl, Start};
 use support::{Host, PATIENCE, database, program, wait_for};
 
-/// Users with no account on any machine.
+/// User ids without an account on any machine.
 const STRANGER: u32 = 61_000;
 const FRIEND: u32 = 61_001;
 
-/// A host that other users can reach into, as far as the modes there let them.
+/// Creates a host that other users can access, as far as the file modes allow.
 fn shared_host() -> Host {
     assert!(
         rustix::process::geteuid().is_root(),
@@ -34,12 +34,12 @@ fn shared_host() -> Host {
     host
 }
 
-/// The environment of a daemon whose modes keep nobody from its socket.
+/// Returns the environment of a daemon whose file modes let all users reach its socket.
 fn open_modes(allowed: &str) -> [(&'static str, &str); 3] {
     [("HECATE_DIR_MODE", "0755"), ("HECATE_SOCKET_MODE", "0666"), ("HECATE_ALLOWED_UIDS", allowed)]
 }
 
-/// Asks by `curl` as another user: the status, and the body.
+/// Sends a request with `curl` as another user. Returns the status and the body.
 fn curl(host: &Host, uid: u32, method: &str, path: &str, body: &str) -> (u16, Value) {
     let id = uid.to_string();
     let mut curl = Command::new("setpriv");
@@ -50,7 +50,7 @@ fn curl(host: &Host, uid: u32, method: &str, path: &str, body: &str) -> (u16, Va
         curl.args(["--header", "Content-Type: application/json", "--data", body]);
     }
     curl.arg(format!("http://localhost{path}"));
-    let install = "setpriv can't be started: install util-linux";
+    let install = "setpriv cannot be started: install util-linux";
     let output = curl.output().expect(install);
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{error} (if curl is missing, install it)");
@@ -59,7 +59,8 @@ fn curl(host: &Host, uid: u32, method: &str, path: &str, body: &str) -> (u16, Va
     (status.parse().unwrap(), serde_json::from_str(body).unwrap())
 }
 
-/// A foreign user's process that listens on a TCP port of loopback and notes every connection and every byte.
+/// Starts a foreign user's process that listens on a TCP port of loopback and records every
+/// connection and byte.
 fn trap(host: &Host) -> (Erl, u16) {
     let start = Start { uid: Some(STRANGER), ..Start::default() };
     let mut erl = Erl::start(host, start);
@@ -89,14 +90,15 @@ fn a_foreign_users_node_receives_no_bytes() {
     let daemon = host.daemon(&[("HECATE_LOG", "debug")]);
     daemon.ready();
     daemon.logs(&["hecate_x", "foreign_owner", &STRANGER.to_string()]);
-    // Whatever came is noted by the time that this connection of our own has ended, for they are read in turn.
+    // Connections are read in turn, so everything earlier is recorded when this connection has
+    // ended.
     drop(std::net::TcpStream::connect(("127.0.0.1", port)).unwrap());
     let noted = r"
         Noted = fun Noted(All) -> receive {ended, Bytes} -> Noted([Bytes | All]) after 1000 -> All end end,
         Ended = Noted([]), {length(Ended) > 0, iolist_to_binary(Ended)}";
     assert_eq!(trap.eval(noted), "{true,<<>>}");
 
-    // Nor is a real node dialled, though its cookie is ours.
+    // A real node is not dialled either, though it has the daemon's cookie.
     let start = Start { name: Some("hecate_y"), uid: Some(STRANGER), ..Start::default() };
     let mut node = Erl::start(&host, start);
     daemon.logs(&["hecate_y", "foreign_owner"]);
@@ -104,7 +106,7 @@ fn a_foreign_users_node_receives_no_bytes() {
     assert_ne!(host.peer(&host.node("hecate_y")).as_deref(), Some("connected"));
 }
 
-/// Nobody looks for this name: it is the diagnosis that meets its owner, and says nothing to it.
+/// The daemon does not dial this name. Only the diagnosis finds its owner, and sends nothing to it.
 #[test]
 fn a_diagnosis_proves_nothing_to_another_user() {
     let host = shared_host();
@@ -127,7 +129,8 @@ fn a_diagnosis_proves_nothing_to_another_user() {
     assert_eq!(output.status.code(), Some(1));
     let why = String::from_utf8_lossy(&output.stderr);
     assert!(why.contains("foreign_owner") && why.contains(&format!("uid {STRANGER}")), "{why}");
-    // Whatever came is noted by the time that this connection of our own has ended, for they are read in turn.
+    // Connections are read in turn, so everything earlier is recorded when this connection has
+    // ended.
     drop(std::net::TcpStream::connect(("127.0.0.1", port)).unwrap());
     let noted = r"
         Noted = fun Noted(All) -> receive {ended, Bytes} -> Noted([Bytes | All]) after 1000 -> All end end,
@@ -173,7 +176,7 @@ fn unlisted_users_are_refused_every_request() {
         assert!(answer["detail"].as_str().unwrap().contains(&STRANGER.to_string()), "{answer}");
     }
     assert_eq!(host.ask("GET", "/api/plugins").body, json!([]), "nothing was registered");
-    assert!(!host.namespace("hecate-traderd").exists(), "and nothing made");
+    assert!(!host.namespace("hecate-traderd").exists(), "and no directory created");
 }
 
 #[test]
@@ -191,15 +194,16 @@ fn a_listed_user_owns_the_directories_of_its_plugin() {
         assert_eq!(metadata.mode() & 0o7777, 0o755, "{directory}");
     }
     let own = std::fs::metadata(host.namespace("hecate-daemon")).unwrap();
-    assert_eq!(own.uid(), 0, "our own stays ours");
+    assert_eq!(own.uid(), 0, "the daemon's own directory stays root's");
 
     let (status, list) = curl(&host, FRIEND, "GET", "/api/plugins", "");
     assert_eq!((status, &list[0]["name"]), (200, &json!("hecate-traderd")));
-    // What exists is nobody else's to be given: root registers it again, and it stays the friend's.
+    // The owner of existing directories does not change: root registers the plugin again, and they
+    // stay the friend's.
     host.register_named("hecate-traderd");
     assert_eq!(std::fs::metadata(&base).unwrap().uid(), FRIEND);
     assert_eq!(curl(&host, FRIEND, "DELETE", "/api/plugins/hecate-traderd", "").0, 200);
-    wait_for("it is gone", || host.ask("GET", "/api/plugins").body == json!([]));
+    wait_for("the plugin is gone", || host.ask("GET", "/api/plugins").body == json!([]));
 }
 
 #[test]
@@ -224,7 +228,7 @@ fn a_storm_of_refused_users_logs_few_lines_and_a_count() {
     curl.args(["--reuid", &id, "--regid", &id, "--clear-groups", "curl", "--silent", "--output", "/dev/null"]);
     curl.args(["--write-out", "%{http_code}\n", "--header", "Connection: close", "--unix-socket"]).arg(host.socket());
     curl.arg("http://localhost/health?[1-200]");
-    let output = curl.output().expect("setpriv can't be started: install util-linux");
+    let output = curl.output().expect("setpriv cannot be started: install util-linux");
     assert_eq!(String::from_utf8(output.stdout).unwrap(), "403\n".repeat(200));
     let (_, _, log) = daemon.terminate();
     let of = |words: &str| log.lines().filter(|line| line.contains(words)).map(str::to_owned).collect::<Vec<_>>();
@@ -238,7 +242,7 @@ fn a_storm_of_refused_users_logs_few_lines_and_a_count() {
 #[test]
 fn one_users_names_leave_room_for_those_of_others() {
     let host = shared_host();
-    // It serves the EPMD itself.
+    // The daemon serves EPMD itself.
     let daemon = host.daemon(&[]);
     daemon.ready();
     let user = |uid| Erl::start(&host, Start { uid: Some(uid), ..Start::default() });
@@ -277,7 +281,7 @@ fn as_user(host: &Host, uid: u32, environment: &[(&str, &str)]) -> Daemon {
     Daemon::start_as(host, &by, environment)
 }
 
-/// A user with a home of their own on the host that all share, which has one EPMD.
+/// A user with a separate home on the shared host, which has one EPMD.
 struct User {
     host: Host,
     uid: u32,
@@ -291,7 +295,7 @@ impl User {
         Self { host, uid }
     }
 
-    /// The daemon, with no configuration at all but what is given here.
+    /// Starts the daemon with only this configuration.
     fn daemon(&self, environment: &[(&str, &str)]) -> Daemon {
         let defaults = [("HECATE_COOKIE", ""), ("HECATE_LOG", "debug")];
         let environment: Vec<_> = defaults.iter().chain(environment).copied().collect();
@@ -300,7 +304,7 @@ impl User {
         daemon
     }
 
-    /// The node of a plugin of theirs, with the cookie that their daemon has.
+    /// Starts the node of a plugin of this user, with the cookie of their daemon.
     fn node(&self, name: &str, cookie: Option<&str>) -> Erl {
         let file = self.host.home().join(".erlang.cookie");
         let own = cookie.map_or_else(|| std::fs::read_to_string(file).unwrap(), str::to_owned);
@@ -313,13 +317,13 @@ impl User {
         erl
     }
 
-    /// The nodes that are or were connected.
+    /// Returns the nodes that are or were connected.
     fn peers(&self) -> Vec<String> {
         let peers = self.host.ask("GET", "/api/cluster").body["peers"].clone();
         peers.as_array().unwrap().iter().map(|peer| peer["name"].as_str().unwrap().to_owned()).collect()
     }
 
-    /// Both plugins are registered, and the node of one of them is this one.
+    /// Registers both plugins, and waits until they have these nodes.
     fn plugins_have_nodes(&self, trader: Option<&str>, martha: Option<&str>) {
         for (plugin, node) in [("hecate-traderd", trader), ("hecate-marthad", martha)] {
             let node = node.map(|node| self.host.node(node));
@@ -328,7 +332,8 @@ impl User {
     }
 }
 
-/// Two users whose daemons run; each has both plugins registered, and the node of one of them.
+/// Two users with running daemons. Each has registered both plugins, and runs the node of one of
+/// them.
 struct Neighbours {
     _epmd: support::epmd::Epmd,
     a: User,
@@ -354,18 +359,18 @@ fn neighbours(cookie: Option<&str>, environment: &[(&str, &str)]) -> Neighbours 
     Neighbours { _epmd: epmd, a, b, daemons, traderd, marthad }
 }
 
-/// The daemons whose proxies for a plugin a node sees.
+/// Returns the daemons whose proxies for a plugin a node sees.
 fn proxies(erl: &mut Erl, plugin: &str) -> String {
     erl.eval(&format!("lists:sort([node(P) || P <- pg:get_members({{hecate_plugin, <<\"{plugin}\">>}})])"))
 }
 
-/// With a cookie each and without any setting, or with one cookie and no word of each other.
+/// With separate cookies and default settings, or with one cookie and no permission for each other.
 #[test]
 fn two_users_run_side_by_side_and_see_nothing_of_each_other() {
     for cookie in [None, Some("shared")] {
         let Neighbours { _epmd, a, b, daemons: [at_a, at_b], mut traderd, mut marthad } = neighbours(cookie, &[]);
         let second = format!("hecate_{FRIEND}");
-        // Each comes upon the names of the other, and leaves them alone.
+        // Each daemon finds the other's names in EPMD, and ignores them.
         for (daemon, others, owner) in
             [(&at_a, [second.as_str(), "hecate_marthad"], FRIEND), (&at_b, ["hecate", "hecate_traderd"], STRANGER)]
         {
@@ -386,7 +391,10 @@ fn two_users_run_side_by_side_and_see_nothing_of_each_other() {
         }
         for daemon in [&at_a, &at_b] {
             let knocks = daemon.log_lines(&["handshake"]);
-            assert!(!knocks.iter().any(|line| line.contains("was not")), "nobody came to the wrong door: {knocks:?}");
+            assert!(
+                !knocks.iter().any(|line| line.contains("was not")),
+                "a node dialled the other user's daemon: {knocks:?}"
+            );
         }
     }
 }
@@ -403,27 +411,28 @@ fn users_who_share_a_cookie_and_allow_each_other_see_each_others_plugins_and_kee
             wait_for("they are connected", || user.host.peer(&a.host.node(other)).as_deref() == Some("connected"));
         }
     }
-    // Each has registered both plugins, of which one has a node: in either home only that one's own.
+    // Each user has registered both plugins, one of which has a node. In either home, only that
+    // user's plugin has it.
     let both = format!("[{},{}]", a.host.node("hecate"), a.host.node(&second));
     for erl in [&mut traderd, &mut marthad] {
         for plugin in ["hecate-traderd", "hecate-marthad"] {
-            wait_for("both proxies are seen", || proxies(erl, plugin) == both);
+            wait_for("both proxies are visible", || proxies(erl, plugin) == both);
         }
     }
     a.plugins_have_nodes(Some("hecate_traderd"), None);
     b.plugins_have_nodes(None, Some("hecate_marthad"));
 
-    // A neighbour who is away for a moment is still one.
+    // A neighbour whose daemon is down for a moment is still one.
     let [at_a, at_b] = daemons;
     at_b.kill();
-    wait_for("it is gone", || a.host.peer(&a.host.node(&second)).as_deref() == Some("disconnected"));
+    wait_for("the plugin is gone", || a.host.peer(&a.host.node(&second)).as_deref() == Some("disconnected"));
     let _other = b.node("hecate_otherd", Some("shared"));
     a.host.register_named("hecate-otherd");
     wait_for("it is connected", || a.host.peer(&a.host.node("hecate_otherd")).as_deref() == Some("connected"));
     assert_eq!(a.host.plugin("hecate-otherd")["node"], json!(null));
     a.plugins_have_nodes(Some("hecate_traderd"), None);
 
-    // Nor does one who starts when all others run take anything of theirs.
+    // A daemon that starts later does not use the other user's nodes either.
     let _at_b = b.daemon(&[("HECATE_COOKIE", "shared"), ("HECATE_ALLOWED_UIDS", &allowed)]);
     at_a.kill();
     std::fs::remove_dir_all(a.host.namespace("")).unwrap();

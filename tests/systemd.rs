@@ -1,8 +1,8 @@
-//! What a service manager hears at `NOTIFY_SOCKET`, which the test plays: ready when the line says so, what is done, that the
-//! watchdog is fed only while the daemon's owners answer, and that it stops. And the unit that we ship, by systemd's own
-//! checker.
+//! The messages at `NOTIFY_SOCKET` to a service manager, which the test plays: readiness, status,
+//! watchdog notifications only while the daemon's owner tasks answer, and the stop. And the shipped
+//! unit, checked by systemd's own tool.
 
-#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a failed expectation fails the test")]
 
 mod support;
 
@@ -19,7 +19,7 @@ use support::daemon::Daemon;
 use support::node::Node;
 use support::{Host, PATIENCE, wait_for};
 
-/// A notify socket, and what came there, each with when.
+/// A notify socket, and its messages with their times.
 struct Manager {
     path: PathBuf,
     heard: Receiver<(Instant, String)>,
@@ -48,7 +48,7 @@ impl Manager {
         host.daemon(&environment)
     }
 
-    /// Waits for a message of this kind, and gives it and what came before.
+    /// Waits for a message of this kind. Returns it and those before it.
     fn until(&self, wanted: &str) -> (Instant, String, Vec<String>) {
         let mut before = Vec::new();
         loop {
@@ -70,7 +70,7 @@ fn the_service_manager_gets_ready_status_and_stopping() {
     let (_, text, before) = manager.until("READY");
     assert_eq!(text, "READY=1\n");
     assert_eq!(before, ["STATUS=starting: looking for nodes and plugins\n"]);
-    wait_for("the line is there too", || daemon.ready_line().is_some());
+    wait_for("the ready line is printed", || daemon.ready_line().is_some());
     let us = host.node("hecate");
     assert_eq!(manager.until("STATUS").1, format!("STATUS={us}: 0 of 0 plugins running\n"));
     host.register(&json!({"name": "hecate-traderd"}));
@@ -78,7 +78,11 @@ fn the_service_manager_gets_ready_status_and_stopping() {
     let (status, _, _) = daemon.terminate();
     assert!(status.success());
     let (_, text, before) = manager.until("STOPPING");
-    assert_eq!((text.as_str(), before), ("STOPPING=1\n", vec![]), "and without WATCHDOG_USEC no watchdog was fed");
+    assert_eq!(
+        (text.as_str(), before),
+        ("STOPPING=1\n", vec![]),
+        "no other messages, and no watchdog without WATCHDOG_USEC"
+    );
 }
 
 #[test]
@@ -103,26 +107,27 @@ fn the_watchdog_is_notified_only_while_the_registry_answers() {
     let daemon = manager.daemon(&host, &[("WATCHDOG_USEC", "400000")]);
     daemon.ready();
     let mut times: Vec<Instant> = (0..5).map(|_| manager.until("WATCHDOG=1").0).collect();
-    // Somebody else holds the database: a commit waits for it, and the registry for the commit.
+    // Another connection locks the database: a commit waits for it, and the registry for the
+    // commit.
     let path = host.namespace("hecate-daemon").join("sqlite/plugins.db");
     let database = rusqlite::Connection::open(path).unwrap();
     database.execute_batch("BEGIN IMMEDIATE").unwrap();
     let begun = Instant::now();
     assert_eq!(host.register(&json!({"name": "hecate-traderd"})).status, 503);
     let stuck = begun.elapsed();
-    assert!(stuck > Duration::from_secs(1), "it was stuck: {stuck:?}");
+    assert!(stuck > Duration::from_secs(1), "the registry was not stuck: {stuck:?}");
     database.execute_batch("ROLLBACK").unwrap();
     while times.last().is_some_and(|at| *at <= begun + stuck) {
         times.push(manager.until("WATCHDOG=1").0);
     }
     let longest = times.windows(2).map(|pair| pair[1] - pair[0]).max().expect("several");
-    assert!(longest > stuck / 2, "not fed while it was stuck for {stuck:?}, but for {longest:?} only");
+    assert!(longest > stuck / 2, "the longest pause is {longest:?}, and the registry was stuck for {stuck:?}");
     for _ in 0..5 {
         manager.until("WATCHDOG=1");
     }
 }
 
-/// A process that does not come back from a call before it is told to.
+/// A process whose call does not return before the test allows it.
 struct Stuck {
     begun: Sender<()>,
     free: Receiver<()>,
@@ -145,7 +150,7 @@ async fn a_node_whose_task_is_stuck_does_not_answer() {
     let host = Host::new();
     let _epmd = host.epmd();
     let node = Node::start(&host, "ours").await;
-    node.handle.answers().await.expect("it runs");
+    node.handle.answers().await.expect("the node runs");
     let (begun, is_stuck) = channel();
     let (free, freed) = channel();
     let stuck = Stuck { begun, free: freed };
@@ -154,17 +159,20 @@ async fn a_node_whose_task_is_stuck_does_not_answer() {
     let name = node.name.clone();
     let called =
         tokio::task::spawn_blocking(move || erl.eval(&format!("gen_server:call({{stuck, '{name}'}}, x, infinity)")));
-    tokio::task::block_in_place(|| is_stuck.recv_timeout(PATIENCE)).expect("it is called");
+    tokio::task::block_in_place(|| is_stuck.recv_timeout(PATIENCE)).expect("the process is called");
     let mut answers = tokio::spawn({
         let handle = node.handle.clone();
         async move { handle.answers().await }
     });
-    assert!(tokio::time::timeout(Duration::from_millis(300), &mut answers).await.is_err(), "it is stuck");
+    assert!(
+        tokio::time::timeout(Duration::from_millis(300), &mut answers).await.is_err(),
+        "the node answered while its task was stuck"
+    );
     free.send(()).unwrap();
-    answers.await.unwrap().expect("it answers again");
+    answers.await.unwrap().expect("the node answers again");
     assert_eq!(called.await.unwrap(), "free");
     node.handle.stop().await;
-    assert!(node.handle.answers().await.is_err(), "it has ended");
+    assert!(node.handle.answers().await.is_err(), "the node has ended");
 }
 
 #[test]
@@ -194,7 +202,7 @@ fn a_full_notify_socket_does_not_delay_the_daemon() {
     let _deaf = UnixDatagram::bind(&path).unwrap();
     let other = UnixDatagram::unbound().unwrap();
     other.set_nonblocking(true).unwrap();
-    // Until there is no room for one more.
+    // Fills the buffer of the socket.
     while other.send_to(b"X=1", &path).is_ok() {}
     let daemon = host.daemon(&[("NOTIFY_SOCKET", path.to_str().unwrap()), ("WATCHDOG_USEC", "10000")]);
     daemon.ready();
@@ -204,7 +212,7 @@ fn a_full_notify_socket_does_not_delay_the_daemon() {
     assert_eq!(host.ask("GET", "/readyz").status, 200);
     let (status, took, log) = daemon.terminate();
     assert!(status.success() && !log.contains("WARN"), "{log}");
-    assert!(took < PATIENCE / 4, "it waited for the manager: {took:?}");
+    assert!(took < PATIENCE / 4, "the daemon waited for the manager: {took:?}");
 }
 
 #[test]
@@ -213,7 +221,7 @@ fn systemd_accepts_the_unit() {
     let host = Host::new();
     let unit = host.home().join("hecate-daemon.service");
     let text = std::fs::read_to_string(root.join("deploy/systemd/hecate-daemon.service")).unwrap();
-    // The checker wants the program to be there.
+    // The tool checks that the program exists.
     let program = env!("CARGO_BIN_EXE_hecate-daemon");
     std::fs::write(&unit, text.replace("%h/.local/bin/hecate-daemon", program)).unwrap();
     let mut command = Command::new("systemd-analyze");

@@ -1,32 +1,32 @@
-//! Silence and signs of life between us and real nodes, whose `net_ticktime` may be ours, shorter or longer.
+//! Ticks between our node and real nodes, whose `net_ticktime` may be equal, shorter or longer.
 
-#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a failed expectation fails the test")]
 
 mod support;
 
 use support::erl::{Erl, Start};
 use support::{Host, PATIENCE, wait_for};
 
-/// Shorter than both ends of a connection are told to wait, several times over.
+/// The test waits several times as long as both ends may be silent.
 const A_WHILE: u32 = 9_000;
 
-/// A node whose tick time is this, in seconds.
+/// Starts a node with this tick time in seconds.
 fn node(host: &Host, name: &str, tick_time: &str) -> Erl {
     let args = ["-kernel", "net_ticktime", tick_time];
     Erl::start(host, Start { name: Some(name), args: &args, ..Start::default() })
 }
 
-/// Nothing but ticks goes over the connection for a while, and it stays.
+/// Checks that a connection with only ticks stays open.
 fn idles(ours: &str, theirs: &str) {
     let host = Host::new();
     let _epmd = host.epmd();
     let daemon = host.daemon(&[("HECATE_NET_TICKTIME", ours)]);
     let us = daemon.ready();
-    // A name that we don't look for, and no introductions: nobody asks anybody anything.
+    // A name that the daemon does not dial, and no introductions, so there are no other messages.
     let mut erl = node(&host, "visitor", theirs);
     erl.pings(&us);
     assert_eq!(erl.eval("net_kernel:get_net_ticktime()"), theirs);
-    // As an Erlang node would answer, in milliseconds.
+    // In milliseconds, as an Erlang node answers.
     let unit = "gen_server:call(net_kernel, ticktime) div net_kernel:get_net_ticktime()";
     assert_eq!(erl.eval(&format!("gen_server:call({{net_kernel, '{us}'}}, ticktime) div ({unit})")), ours);
     erl.eval(&format!("monitor_node('{us}', true)"));
@@ -61,10 +61,10 @@ fn a_suspended_peer_is_dropped_in_time_and_reconnects() {
     let peer = host.node("hecate_traderd");
     erl.eval_until("nodes()", &format!("[{us}]"), PATIENCE);
     erl.stop();
-    wait_for("it is dropped", || host.peer(&peer).as_deref() == Some("disconnected"));
+    wait_for("the peer is dropped", || host.peer(&peer).as_deref() == Some("disconnected"));
     daemon.logs(&["node down", "nothing received", "net_tick_timeout"]);
     erl.resume();
-    wait_for("it is back", || host.peer(&peer).as_deref() == Some("connected"));
+    wait_for("the peer reconnects", || host.peer(&peer).as_deref() == Some("connected"));
     erl.eval_until("nodes()", &format!("[{us}]"), PATIENCE);
     erl.pings(&us);
 }

@@ -1,7 +1,7 @@
-//! The rules of the source, checked: which modules each module may import, which files are pure, how long a file
-//! is, what `src/beam` may not mention, and that every bound names a test that exists.
+//! Checks the rules of the source: which modules each module may import, which files are pure, how
+//! long a file may be, which words it may contain, and that every limit names a test that exists.
 
-#![allow(clippy::expect_used, reason = "a test ends where it is surprised")]
+#![allow(clippy::expect_used, reason = "a failed expectation fails the test")]
 
 #[path = "tidy/documents.rs"]
 mod documents;
@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 use imports::{Imports, Source};
 
-/// Each module, and the other modules that its code may name. A more precise path comes before a shorter one.
+/// Each module, and the other modules that it may import. A longer path comes before a shorter one.
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("main", &["config", "cli", "daemon", "log", "runtimes"]),
     ("runtimes", &["limits"]),
@@ -27,7 +27,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "wire",
         ],
     ),
-    // `doctor` looks at EPMD and ports as a daemon would, and has none to ask.
+    // `doctor` checks EPMD and ports itself, because it has no daemon to query.
     (
         "cli",
         &[
@@ -69,8 +69,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "wire",
         ],
     ),
-    // Code that does something countable adds to a number of `metrics`, and asks one of `log::limit` before
-    // it writes a line that an outsider can cause; the two import no other module.
+    // Any code may increment a counter in `metrics`, and must check `log::limit` before it logs a
+    // line that an outsider can cause. Neither module imports another one.
     ("registry", &["store", "escape", "layout", "plugin", "limits", "metrics", "log::limit", "timestamp"]),
     ("cluster/view", &["plugin"]),
     ("cluster/terms", &["plugin"]),
@@ -173,10 +173,10 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("beam/stats", &[]),
 ];
 
-/// The modules of the node's crate that every module of the daemon may name.
+/// The modules of the node's crate that every module of the daemon may import.
 const OF_BEAM: &[&str] = &["beam::limits", "beam::limited", "beam::log_limit", "beam::name"];
 
-/// The modules that may name every module of the node's crate.
+/// The modules that may import every module of the node's crate.
 const USERS_OF_BEAM: &[&str] = &["cluster"];
 
 /// The files that may split text at `@`, each with the reason.
@@ -186,7 +186,7 @@ const SPLITS_AT: &[(&str, &str)] = &[
     ("cli/gitops/image", "an OCI image reference has its digest after an `@`"),
 ];
 
-/// Files that decide, and therefore may not know what time it is, nor reach the world.
+/// Pure files, which make decisions, and must not read clocks or do input and output.
 const PURE: &[&str] = &[
     "api/places",
     "api/route",
@@ -239,7 +239,7 @@ const PURE: &[&str] = &[
     "timestamp",
 ];
 
-/// What a pure file may not name.
+/// What a pure file must not contain.
 const IMPURE: &[&str] = &[
     "tokio::",
     "std::net",
@@ -250,7 +250,7 @@ const IMPURE: &[&str] = &[
     "SystemTime::now",
     "getrandom",
     "rustix::",
-    // A pure file returns what is to be logged, and shares nothing.
+    // A pure file returns what should be logged, and shares no state.
     "tracing::",
     "warn!(",
     "info!(",
@@ -261,13 +261,14 @@ const IMPURE: &[&str] = &[
     "Mutex",
 ];
 
-/// What ends the process on some bytes of a peer, or shows the cookie: only the one command may name it.
+/// Names of code that ends the process on some bytes of a peer, or reveals the cookie. Only one
+/// command may use them.
 const INDEPENDENT: &[&str] = &["erl_rpc", "eetf::", "erl_dist::term", ".secret()"];
 
-/// Lines of the longest file, without its tests.
+/// The most lines of a source file, without its tests.
 const LINES: usize = 520;
 
-/// Lines of the longest file of tests.
+/// The most lines of a file with tests.
 const TEST_LINES: usize = 600;
 
 /// Returns the Rust files of a folder in order.
@@ -287,7 +288,7 @@ fn rust_files(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// The sources, each as its path below `src` without `.rs`, and its text without tests.
+/// Returns the sources, each as its path below `src` without `.rs`, and its text without tests.
 fn sources() -> Vec<(String, String)> {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let found = rust_files(&src);
@@ -301,7 +302,7 @@ fn sources() -> Vec<(String, String)> {
         let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default().to_owned();
         sources.push((name.trim_end_matches("/mod").to_owned(), code));
     }
-    assert!(sources.len() > 50, "the sources were found");
+    assert!(sources.len() > 50, "too few sources");
     sources
 }
 
@@ -387,7 +388,7 @@ fn pure_files_name_no_socket_clock_or_lock() {
         seen.insert(*pure);
         for line in code_lines(&text) {
             for impure in IMPURE {
-                assert!(!line.contains(impure), "{file} is pure, and names {impure}: {line}");
+                assert!(!line.contains(impure), "{file} is pure, and contains {impure}: {line}");
             }
         }
     }
@@ -405,10 +406,10 @@ fn only_the_independent_mode_uses_code_that_may_end_the_process() {
             }
         }
     }
-    assert!(seen.len() >= 3, "it is there that they are named: {seen:?}");
+    assert!(seen.len() >= 3, "the list has names that are not used: {seen:?}");
 }
 
-/// Also in the bytes of tests, which are hexadecimal, and in what is no Rust.
+/// Includes the hexadecimal bytes in tests, and files that are not Rust.
 #[test]
 fn the_beam_crate_mentions_neither_hecate_nor_plugins() {
     let words = ["hecate", "plugin"].map(|word| {
@@ -432,7 +433,7 @@ fn the_beam_crate_mentions_neither_hecate_nor_plugins() {
             files += 1;
         }
     }
-    assert!(files > 50, "the sources were found");
+    assert!(files > 50, "too few sources");
 }
 
 #[test]
@@ -440,7 +441,7 @@ fn files_are_short_and_start_with_their_purpose() {
     for (file, text) in sources() {
         let lines = text.lines().count();
         assert!(lines <= LINES, "{file} has {lines} lines, more than {LINES}");
-        assert!(text.starts_with("//!") || text.starts_with("#!"), "{file} doesn't say what it is");
+        assert!(text.starts_with("//!") || text.starts_with("#!"), "{file} does not start with a module comment");
     }
     for folder in ["src", "tests", "benches", "fuzz/fuzz_targets"] {
         for path in rust_files(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)) {
@@ -466,7 +467,7 @@ fn every_limit_names_a_test_that_crosses_it() {
         let doc = doc.rsplit("\n\n").next().unwrap_or_default();
         assert!(
             doc.contains("Crossed by"),
-            "no test is named that crosses {}",
+            "{} does not name the test that crosses it",
             bound.split(':').next().unwrap_or(bound)
         );
     }
@@ -480,10 +481,10 @@ fn every_limit_names_a_test_that_crosses_it() {
                 continue;
             }
             let test = name.rsplit("::").next().unwrap_or(name);
-            assert_ne!(test, "tests", "limits.rs names {name}, which is no single test");
+            assert_ne!(test, "tests", "limits.rs names {name}, which is not a single test");
             assert!(tests.contains(&format!("fn {test}(")), "limits.rs names {name}, which does not exist");
             named += 1;
         }
     }
-    assert!(named > 20, "the names were found");
+    assert!(named > 20, "too few names");
 }

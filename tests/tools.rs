@@ -1,7 +1,7 @@
 //! Tools of Erlang/OTP on our node, or on all of `nodes()`: remote shells, `c`, `rpc`, `dbg`,
 //! `etop`. Each gets a correct answer or a refusal at once, and none hangs or breaks its caller.
 
-#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a failed expectation fails the test")]
 
 mod support;
 
@@ -55,7 +55,8 @@ impl World {
         self.eval(&format!("{leader}, Result = (catch {expression}), {collect}, {{Result, Text}}"))
     }
 
-    /// Whether `dbg` is there: only the tests' OTP 28 has none, as the package that it is from has no `runtime_tools`.
+    /// Returns whether `dbg` exists. Only the OTP 28 of the tests lacks it, because its package
+    /// does not contain `runtime_tools`.
     fn has_runtime_tools(&mut self) -> bool {
         let has = self.has("dbg");
         if !has {
@@ -159,7 +160,8 @@ fn a_remote_shell_ends_with_a_message() {
         terminal.shows("Could not load");
         assert_eq!(terminal.process.ended("erl ends").code(), Some(1));
     } else {
-        // That release prints nothing else for a failed start, and offers a local shell.
+        // That release prints nothing else when the remote shell fails to start, and offers a local
+        // shell.
         terminal.shows("*** ERROR: Shell process terminated! (^G to start new job) ***");
         terminal.opens_the_job_menu();
         terminal.types("s\r");
@@ -167,7 +169,7 @@ fn a_remote_shell_ends_with_a_message() {
         terminal.types("c\r");
         terminal.shows("1> ");
     }
-    assert!(!terminal.screen.lock().unwrap().contains("REPORT"), "nothing has crashed");
+    assert!(!terminal.screen.lock().unwrap().contains("REPORT"), "a process has crashed");
 }
 
 #[test]
@@ -187,7 +189,7 @@ fn the_job_menu_returns_and_the_local_shell_keeps_running() {
     terminal.enters_until("2> ");
     terminal.types("Kept + 1.\r");
     terminal.shows("42");
-    assert!(!terminal.screen.lock().unwrap().contains("REPORT"), "nothing has crashed");
+    assert!(!terminal.screen.lock().unwrap().contains("REPORT"), "a process has crashed");
 }
 
 #[test]
@@ -239,10 +241,10 @@ fn calls_that_describe_a_node_succeed_on_all_nodes() {
 #[test]
 fn tools_that_need_code_on_our_node_are_refused_at_once_and_continue() {
     let mut world = World::new(&[]);
-    // As `dbg:n/1` does: it would wait for a message from the process.
+    // `dbg:n/1` does this, and would wait for a message of the process.
     let relay = "try spawn_link(Us, dbg, do_relay, [self(), self()]) catch error:Why -> Why end";
     assert_eq!(world.eval(relay), "undef");
-    // As `etop`, `ttb` and `observer` do.
+    // `etop`, `ttb` and `observer` do this.
     assert_eq!(world.eval("rpc:call(Us, observer_backend, vsn, [])"), "{badrpc,notsup}");
     if world.has_runtime_tools() {
         let tracer = "{ok, _} = dbg:tracer(process, {fun(_, State) -> State end, none}), {error, _} = dbg:n(Us)";
@@ -260,7 +262,7 @@ fn tools_that_need_code_on_our_node_are_refused_at_once_and_continue() {
     assert_eq!(world.eval("global:sync()"), "ok");
 }
 
-/// The tabs "Ports" and "Sockets" of `observer` end it unless these calls have such results.
+/// The tabs "Ports" and "Sockets" of `observer` end it without these results.
 #[test]
 fn observer_finds_no_ports_and_no_sockets() {
     let mut world = World::new(&[]);

@@ -1,6 +1,6 @@
-//! What `hecate-daemon trace` and the log show of a real `erl`, and how the daemon bounds it.
+//! `hecate-daemon trace` and the log with a real `erl`, and the limits of traces.
 
-#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a failed expectation fails the test")]
 
 mod support;
 
@@ -22,7 +22,7 @@ struct Trace {
 }
 
 impl Trace {
-    /// Starts it, and waits until it follows.
+    /// Starts the command, and waits until the trace runs.
     fn start(host: &Host, node: &str) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_hecate-daemon"));
         command.args(["trace", node]).env_clear().env("HOME", host.home());
@@ -36,7 +36,7 @@ impl Trace {
     }
 }
 
-/// The `erl` of these tests, which dials nobody by itself.
+/// Starts the `erl` of these tests, which dials no node by itself.
 fn erl(host: &Host, cookie: Option<&str>) -> Erl {
     let name = host.node("visitor");
     Erl::start(host, Start { name: Some(&name), cookie, ..Start::default() })
@@ -54,7 +54,7 @@ fn a_trace_shows_the_handshake_and_a_pg_join_in_both_directions() {
     let _epmd = host.epmd();
     let daemon = ready(&host, &[("HECATE_LOG", "info,beam::trace=trace")]);
     let visitor = host.node("visitor");
-    // It isn't connected, and not even started.
+    // The node is not connected, and not even started.
     let mut trace = Trace::start(&host, &visitor);
     let mut erl = erl(&host, None);
     erl.eval("{ok, _} = pg:start(pg)");
@@ -72,7 +72,7 @@ fn a_trace_shows_the_handshake_and_a_pg_join_in_both_directions() {
     ] {
         trace.out.shows(words);
     }
-    // Each has discovered the other's scope: what comes now is a join.
+    // The scopes know each other, so the next message is a join.
     erl.eval_until("length(pg:which_groups(pg)) > 0", "true", PATIENCE);
     let scope = erl.eval("pid_to_list(whereis(pg))").replace("\"<0", &format!("<{visitor}")).replace('"', "");
     let messages = |direction: &str, scope: &str| {
@@ -82,7 +82,7 @@ fn a_trace_shows_the_handshake_and_a_pg_join_in_both_directions() {
     let (from, to) = (format!(" from {scope} "), format!(" to {scope},"));
     let before = messages("<-", &from);
     erl.eval("pg:join(pg, secret_group, self())");
-    wait_for("its join is shown", || messages("<-", &from) > before);
+    wait_for("the node's join is shown", || messages("<-", &from) > before);
     let before = messages("->", &to);
     assert_eq!(host.register(&json!({"name": "hecate-traderd"})).status, 201);
     wait_for("our join is shown", || messages("->", &to) > before);
@@ -112,7 +112,7 @@ fn a_handshake_with_another_cookie_is_shown_without_cookies_and_digests() {
     assert_eq!(erl.eval(&format!("net_kernel:connect_node('{}')", host.node("hecate"))), "false");
     trace.out.shows(&["<-  handshake", "challenge reply: 20 bytes"]);
     trace.out.shows(&["--  connection", "handshake failed: the peer has another cookie"]);
-    // We dial the node of a plugin, and it is the one that refuses.
+    // The daemon dials the node of a plugin, and the node refuses it.
     assert_eq!(host.register(&json!({"name": "hecate-traderd", "node": visitor})).status, 201);
     trace.out.shows(&["->  epmd", "PORT_PLEASE2_REQ: visitor (to 127.0.0.1:"]);
     trace.out.shows(&["<-  epmd", "PORT2_RESP: port "]);
@@ -126,12 +126,12 @@ fn a_handshake_with_another_cookie_is_shown_without_cookies_and_digests() {
         }
         let shows_proof = |line: &str| line.contains("challenge reply") || line.contains("acknowledgement");
         for line in shown.lines().filter(|line| shows_proof(line)) {
-            assert!(line.ends_with("with the proof of the cookie"), "nothing follows that: {line}");
+            assert!(line.ends_with("with the proof of the cookie"), "the trace must end with the proof: {line}");
         }
     }
 }
 
-/// Opens a trace without a client that reads on.
+/// Opens a trace whose client reads only on request.
 fn open(host: &Host, node: &str) -> BufReader<UnixStream> {
     let mut stream = UnixStream::connect(host.socket()).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -143,7 +143,7 @@ fn open(host: &Host, node: &str) -> BufReader<UnixStream> {
 fn next_event(stream: &mut impl BufRead) -> (String, Value) {
     let mut line = || {
         let mut line = String::new();
-        assert!(stream.read_line(&mut line).unwrap() > 0, "the stream goes on");
+        assert!(stream.read_line(&mut line).unwrap() > 0, "the stream has ended");
         line.trim_end().to_owned()
     };
     loop {
@@ -166,7 +166,7 @@ fn a_slow_reader_gets_the_number_of_missed_events_and_delays_no_peer() {
     let mut slow = open(&host, &host.node("visitor"));
     let (name, data) = next_event(&mut slow);
     assert_eq!((&*name, &data["node"]), ("trace_started_v1", &host.node("visitor").into()));
-    // It reads nothing meanwhile, and the node still answers.
+    // The client does not read meanwhile, and the node still answers.
     erl.eval(&format!("[{{nobody, '{hecate}'}} ! x || _ <- lists:seq(1, {MESSAGES})], ok"));
     erl.pings(&hecate);
     let (mut shown, mut dropped) = (0, 0);
@@ -196,7 +196,7 @@ fn concurrent_traces_are_bounded() {
     let refused = host.ask("GET", "/api/cluster/peers/x@y/trace");
     assert_eq!((refused.status, &refused.body["code"]), (503, &"too_many_traces".into()));
     open.pop();
-    wait_for("there is room", || {
+    wait_for("a trace is free", || {
         let mut answer = [0; 12];
         self::open(&host, "x@y").read_exact(&mut answer).unwrap();
         &answer == b"HTTP/1.1 200"

@@ -2,7 +2,7 @@
 //! registrations survive a restart, others are refused, and the files of other processes are not
 //! touched.
 
-#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a failed expectation fails the test")]
 
 mod support;
 
@@ -58,7 +58,9 @@ impl Scene {
     }
 
     fn is_well(&self) {
-        wait_for("it is healthy", || self.health()["status"] == "healthy" && self.health()["problems"] == json!([]));
+        wait_for("the daemon is healthy", || {
+            self.health()["status"] == "healthy" && self.health()["problems"] == json!([])
+        });
         assert_eq!(self.host.ask("GET", "/readyz").status, 200);
     }
 
@@ -67,12 +69,12 @@ impl Scene {
     fn stays_lost(&self, database: &Path) {
         let is_reported =
             || self.problem("store_failed").is_some_and(|detail| detail.contains(database.to_str().unwrap()));
-        wait_for("it is reported", is_reported);
+        wait_for("the fault is reported", is_reported);
         for _ in 0..2 {
             let pid = self.host.run_file("daemon.pid");
             fs::remove_file(&pid).unwrap();
             wait_for("the run files are back", || {
-                assert!(is_reported(), "it is still replaced");
+                assert!(is_reported(), "the report ended too early");
                 assert_eq!(self.host.ask("GET", "/readyz").status, 503);
                 pid.exists()
             });
@@ -98,9 +100,9 @@ fn starts_with(host: &Host, plugins: &[String]) {
     assert_eq!(host.ask("GET", "/health").body["problems"], json!([]));
 }
 
-/// `rm -rf`, until nothing is left: the daemon may make something again in between.
+/// Removes a directory as `rm -rf` does, until it is gone: the daemon may create files in between.
 fn remove_all(path: &Path) {
-    wait_for("it is removed", || fs::remove_dir_all(path).is_ok() || !path.exists());
+    wait_for("the directory is removed", || fs::remove_dir_all(path).is_ok() || !path.exists());
 }
 
 fn id(path: &Path) -> Option<(u64, u64)> {
@@ -126,7 +128,7 @@ fn a_registration_after_the_database_was_removed_survives_a_restart() {
 fn a_removed_database_is_written_again_without_a_registration() {
     let scene = Scene::new();
     remove_all(&scene.own("sqlite"));
-    wait_for("the database is there again", || scene.own("sqlite/plugins.db").exists());
+    wait_for("the database exists again", || scene.own("sqlite/plugins.db").exists());
     scene.daemon.logs(&["ERROR", "sqlite", "created it again"]);
     scene.daemon.logs(&["ERROR", "wrote it again from the removed file"]);
     scene.is_well();
@@ -195,13 +197,13 @@ fn a_backup_that_is_restored_over_the_database_is_used_by_the_next_start() {
         fs::copy(&backup, &copy).unwrap();
         fs::rename(&copy, scene.own("sqlite/plugins.db")).unwrap();
         if is_killed {
-            wait_for("it is reported", || scene.problem("store_failed").is_some());
+            wait_for("the fault is reported", || scene.problem("store_failed").is_some());
         }
         let Scene { host, daemon, .. } = scene;
         if is_killed {
             daemon.kill();
         } else {
-            // Usually before the next check, so that the shutdown finds it.
+            // Usually before the next check, so that the shutdown detects it.
             assert_eq!(daemon.terminate().0.code(), Some(0));
         }
         starts_with(&host, &restored);
@@ -222,7 +224,7 @@ fn a_removed_socket_is_bound_again() {
     scene.daemon.logs(&["ERROR", "bound it again"]);
     let Scene { host, daemon, .. } = scene;
     assert_eq!(daemon.terminate().0.code(), Some(0));
-    assert!(!host.socket().exists(), "the new one is removed at the end");
+    assert!(!host.socket().exists(), "the new socket was not removed at the end");
 }
 
 #[test]
@@ -250,11 +252,11 @@ fn a_directory_that_was_replaced_by_a_link_is_reported() {
         let (path, moved) = (scene.own(name), scene.own("moved"));
         fs::rename(&path, &moved).unwrap();
         std::os::unix::fs::symlink(&moved, &path).unwrap();
-        wait_for("it is reported", || {
+        wait_for("the fault is reported", || {
             scene.problem("own_files_lost").is_some_and(|detail| detail.contains(path.to_str().unwrap()))
         });
         assert_eq!(scene.host.ask("GET", "/readyz").status, 503);
-        assert!(path.is_symlink(), "it is left alone");
+        assert!(path.is_symlink(), "the link was replaced");
         fs::remove_file(&path).unwrap();
         fs::rename(&moved, &path).unwrap();
         scene.is_well();
@@ -278,10 +280,10 @@ fn ends_without_home(scene: &mut Scene, client: &mut Client) {
     let mut ask = |method: &str, path: &str, body: &str| client.ask(method, path, body).expect("a response");
     let refused = ask("POST", "/api/plugins/register", r#"{"name": "hecate-secondd"}"#);
     assert_eq!((refused.status, &refused.body["code"]), (503, &json!("store_failed")), "{refused:?}");
-    wait_for("it is not ready", || ask("GET", "/readyz", "").status == 503);
+    wait_for("the daemon is not ready", || ask("GET", "/readyz", "").status == 503);
     let health = ask("GET", "/health", "").body;
     assert_eq!((&health["status"], &health["ready"]), (&json!("unhealthy"), &json!(false)), "{health}");
-    assert_eq!(scene.daemon.ended(), Some(1), "a supervisor decides");
+    assert_eq!(scene.daemon.ended(), Some(1), "a supervisor decides about a restart");
     scene.daemon.logs(&["ERROR", "home directory", scene.host.home().join(".hecate").to_str().unwrap()]);
 }
 
@@ -305,7 +307,7 @@ fn a_replaced_home_ends_the_daemon_and_is_left_alone() {
     second.ready();
     let socket = id(&scene.host.socket());
     ends_without_home(&mut scene, &mut client);
-    assert_eq!(id(&scene.host.socket()), socket, "the socket of the other stays");
+    assert_eq!(id(&scene.host.socket()), socket, "the socket of the other daemon was removed");
     assert_eq!(fs::read_to_string(scene.host.run_file("daemon.pid")).unwrap(), second.id().to_string());
     assert_eq!(scene.host.ask("GET", "/api/plugins").body, json!([]));
     second.kill();
@@ -325,7 +327,7 @@ fn a_foreign_socket_at_our_path_is_reported_and_left_alone() {
     fs::rename(&path, scene.own("sockets/ours")).unwrap();
     let other = UnixListener::bind(&path).unwrap();
     let there = id(&path);
-    wait_for("it is reported", || {
+    wait_for("the fault is reported", || {
         let health = client.ask("GET", "/health", "").unwrap().body;
         health["problems"].as_array().unwrap().iter().any(|problem| problem["code"] == "socket_foreign")
     });
@@ -341,5 +343,5 @@ fn a_foreign_socket_at_our_path_is_reported_and_left_alone() {
     let there = id(&path);
     let Scene { daemon, .. } = scene;
     assert_eq!(daemon.terminate().0.code(), Some(0));
-    assert_eq!(id(&path), there, "it is not ours to remove");
+    assert_eq!(id(&path), there, "the other process's socket was removed");
 }

@@ -1,7 +1,8 @@
-//! The whole walk of a plugin, against the built daemon and real Erlang nodes: registered, found in the cluster, seen
-//! by others, killed, back again, deregistered; and the same with the daemon killed, and stopped in good order.
+//! The life of a plugin with the built daemon and real Erlang nodes: it registers, joins the
+//! cluster, is visible to others, is killed, restarts, and is deregistered. The same with the
+//! daemon killed, and with the daemon stopped.
 
-#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a failed expectation fails the test")]
 
 mod support;
 
@@ -16,14 +17,14 @@ use support::erl::Erl;
 use support::plugin::TRADER;
 use support::{Host, PATIENCE, wait_for};
 
-/// The members of the plugin's group.
+/// The expression for the members of the plugin's group.
 const MEMBERS: &str = r#"pg:get_members({hecate_plugin, <<"hecate-traderd">>})"#;
 
 /// The same, in a form that is equal on every node.
 const IDENTITIES: &str =
     r#"[binary:encode_hex(term_to_binary(P)) || P <- pg:get_members({hecate_plugin, <<"hecate-traderd">>})]"#;
 
-/// "Within a second", on a machine with other work.
+/// "Within a second" on a machine with other work.
 const A_SECOND: Duration = Duration::from_secs(4);
 
 /// The plugin of all these tests.
@@ -31,14 +32,14 @@ fn trader() -> serde_json::Value {
     json!({"name": "hecate-traderd", "version": "0.1.0", "description": "Trading daemon for Hecate"})
 }
 
-/// An Erlang node with pg started.
+/// Starts an Erlang node with pg.
 fn node(host: &Host, name: &str) -> Erl {
     let mut erl = host.erl(name);
     erl.eval("element(1, pg:start_link())");
     erl
 }
 
-/// Whether the plugin is in the database, read as a stranger would: by the file alone.
+/// Returns whether the plugin is in the database, read from the file by another connection.
 fn stored(host: &Host) -> bool {
     let path = host.namespace("hecate-daemon").join("sqlite/plugins.db");
     let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
@@ -58,7 +59,7 @@ fn a_registration_follows_the_convention_and_is_durable_before_its_response() {
     assert_eq!(daemon.ready(), host.node("hecate"));
 
     let answer = host.register(&trader());
-    assert!(stored(&host), "in the database when the answer is there");
+    assert!(stored(&host), "not in the database when the response arrives");
     let base = host.namespace("hecate-traderd");
     let base = base.display();
     let expected = json!({
@@ -83,14 +84,14 @@ fn a_registration_follows_the_convention_and_is_durable_before_its_response() {
     assert_eq!(entry["name"], "hecate-traderd");
     assert_eq!(entry["version"], "0.1.0");
     assert_eq!(entry["socket"], format!("{base}/sockets/api.sock"));
-    assert_eq!(entry["status"], "running", "it has just spoken to us");
+    assert_eq!(entry["status"], "running", "the plugin has just registered");
 
     daemon.kill();
     let _daemon = host.daemon(&[]);
     wait_for("the daemon answers again", || support::http::ask(&host.socket(), "GET", "/livez", None).is_ok());
     let plugin = host.plugin("hecate-traderd");
     assert_eq!(plugin["version"], "0.1.0");
-    assert_eq!(plugin["status"], "stopped", "not believed by memory alone: {plugin}");
+    assert_eq!(plugin["status"], "stopped", "a stored status needs evidence: {plugin}");
 }
 
 #[test]
@@ -101,17 +102,17 @@ fn the_life_of_a_plugin_with_a_node() {
     assert_eq!(daemon.ready(), host.node("hecate"));
     assert_eq!(host.register(&trader()).status, 201);
 
-    let mut plugin = found_without_being_told(&host);
+    let mut plugin = found_by_the_daemon(&host);
     let mut visitor = visited(&host, &mut plugin);
     let plugin = killed_and_started_again(&host, plugin, &mut visitor);
     let (daemon, mut plugin) = daemon_killed_and_started_again(&host, daemon, plugin, &mut visitor);
     let daemon = everything_killed_and_started_again(&host, daemon, &mut plugin);
     deregistered(&host, &mut plugin);
-    stopped_in_good_order(&host, daemon, &epmd, &mut plugin);
+    stopped_cleanly(&host, daemon, &epmd, &mut plugin);
 }
 
-/// A node in this host's EPMD is dialled, answered, and shown the plugins.
-fn found_without_being_told(host: &Host) -> Erl {
+/// Checks that a node in this host's EPMD is dialled, and sees the plugins.
+fn found_by_the_daemon(host: &Host) -> Erl {
     let mut plugin = host.erl("hecate_traderd");
     let us = host.node("hecate");
     // The node's host part may need quotes.
@@ -122,8 +123,9 @@ fn found_without_being_told(host: &Host) -> Erl {
     plugin.eval_until("length(pg:get_members(hecate_plugins))", "1", PATIENCE);
     plugin.eval_until("length(pg:get_members(hecate_daemons))", "1", PATIENCE);
 
-    // It runs since it registered; that this node is its own is found out beside what the node sees of us.
-    wait_for("the node is the plugin's", || host.plugin("hecate-traderd")["node"] == host.node("hecate_traderd"));
+    // The plugin is running since it registered. The daemon finds its node at the same time as the
+    // node finds the daemon.
+    wait_for("the plugin has its node", || host.plugin("hecate-traderd")["node"] == host.node("hecate_traderd"));
     assert_eq!(host.plugin("hecate-traderd")["status"], "running");
     let base = host.namespace("hecate-traderd");
     let base = base.display();
@@ -154,7 +156,7 @@ fn found_without_being_told(host: &Host) -> Erl {
     plugin
 }
 
-/// A node that pings us, and that nobody looks for, sees the same.
+/// Checks that a node that the daemon does not dial sees the same after a ping.
 fn visited(host: &Host, plugin: &mut Erl) -> Erl {
     let mut visitor = node(host, "visitor");
     let us = host.node("hecate");
@@ -165,7 +167,7 @@ fn visited(host: &Host, plugin: &mut Erl) -> Erl {
     visitor
 }
 
-/// The plugin's node dies, and all that it leaves is a stopped plugin and its data.
+/// Kills the plugin's node, which leaves a stopped plugin and its data, and starts it again.
 fn killed_and_started_again(host: &Host, mut plugin: Erl, visitor: &mut Erl) -> Erl {
     plugin.binds(&host.api_sock(TRADER));
     assert!(host.api_sock(TRADER).exists());
@@ -192,7 +194,7 @@ fn killed_and_started_again(host: &Host, mut plugin: Erl, visitor: &mut Erl) -> 
     wait_for("the dead api.sock is removed", || !sock.exists());
     assert_eq!(std::fs::read_to_string(&data).unwrap(), "precious");
     let list = host.ask("GET", "/api/plugins").body;
-    assert_eq!(list[0]["status"], "stopped", "it stays registered");
+    assert_eq!(list[0]["status"], "stopped", "the plugin stays registered");
 
     let plugin = node(host, "hecate_traderd");
     host.plugin_until("hecate-traderd", "running");
@@ -203,7 +205,7 @@ fn killed_and_started_again(host: &Host, mut plugin: Erl, visitor: &mut Erl) -> 
     plugin
 }
 
-/// We die: whoever is left forgets our proxies, and finds new ones when we are back.
+/// Kills the daemon. Its peers lose the proxies, and find new ones after its restart.
 fn daemon_killed_and_started_again(host: &Host, daemon: Daemon, mut plugin: Erl, visitor: &mut Erl) -> (Daemon, Erl) {
     let before = plugin.eval(IDENTITIES);
     daemon.kill();
@@ -213,15 +215,16 @@ fn daemon_killed_and_started_again(host: &Host, daemon: Daemon, mut plugin: Erl,
     let daemon = host.daemon(&[]);
     assert_eq!(daemon.ready(), host.node("hecate"));
     let status = host.plugin("hecate-traderd");
-    assert_eq!(status["status"], "running", "its node lives: {status}");
+    assert_eq!(status["status"], "running", "the plugin's node runs: {status}");
     let after = plugin.eval_other(IDENTITIES, &["[]"]);
-    assert_ne!(after, before, "another incarnation, another pid");
-    // Nobody looks for this name, and it does not look for us: the plugin's node knows it.
+    assert_ne!(after, before, "another creation, another pid");
+    // The daemon does not dial this name, and this node does not dial the daemon. The plugin's node
+    // introduces them.
     visitor.eval_until(IDENTITIES, &after, PATIENCE);
     (daemon, plugin)
 }
 
-/// Everything dies and comes back in the other order: what is stored is judged anew.
+/// Kills everything, and restarts it in the other order. The daemon judges stored plugins again.
 fn everything_killed_and_started_again(host: &Host, daemon: Daemon, plugin: &mut Erl) -> Daemon {
     daemon.kill();
     let dead = std::mem::replace(plugin, node(host, "somebody_else"));
@@ -245,12 +248,12 @@ fn deregistered(host: &Host, plugin: &mut Erl) {
     assert_eq!(host.ask("GET", "/api/plugins").body, json!([]));
     assert_eq!(host.ask("GET", "/api/plugins/hecate-traderd").status, 404);
     assert_eq!(host.ask("DELETE", "/api/plugins/hecate-traderd").status, 404);
-    assert_eq!(host.register(&trader()).status, 201, "and it may come back");
+    assert_eq!(host.register(&trader()).status, 201, "a plugin may register again");
     plugin.eval_until(&format!("length({MEMBERS})"), "1", PATIENCE);
 }
 
-/// SIGTERM, while a client holds half a request.
-fn stopped_in_good_order(host: &Host, daemon: Daemon, epmd: &Epmd, plugin: &mut Erl) {
+/// Stops the daemon with SIGTERM, while a client has sent half a request.
+fn stopped_cleanly(host: &Host, daemon: Daemon, epmd: &Epmd, plugin: &mut Erl) {
     plugin.eval(&format!("put(monitor, erlang:monitor(process, hd({MEMBERS}))), net_kernel:monitor_nodes(true)"));
     let mut client = UnixStream::connect(host.socket()).unwrap();
     client.write_all(b"GET /health HTTP/1.1\r\nHost:").unwrap();
@@ -262,9 +265,9 @@ fn stopped_in_good_order(host: &Host, daemon: Daemon, epmd: &Epmd, plugin: &mut 
         Monitor = get(monitor),
         {receive {'DOWN', Monitor, process, _, Reason} -> Reason after 5000 -> nothing end,
          receive {nodedown, _} -> nodedown after 5000 -> nothing end}"#;
-    assert_eq!(plugin.eval(down), "{shutdown,nodedown}", "pg is left before the link is closed");
+    assert_eq!(plugin.eval(down), "{shutdown,nodedown}", "the daemon leaves pg before it closes the connection");
     assert_eq!(plugin.eval("{pg:get_members(hecate_plugins), pg:get_members(hecate_daemons)}"), "{[],[]}");
-    assert!(!epmd.names().contains_key("hecate"), "the name is given back");
+    assert!(!epmd.names().contains_key("hecate"), "the name is still registered");
     for path in [host.socket(), host.run_file("daemon.pid"), host.run_file("daemon.state")] {
         assert!(!path.exists(), "{}", path.display());
     }
@@ -289,7 +292,7 @@ fn unconnected_plugins_are_introduced() {
     println!("introduced after {:?}", joined.elapsed());
     assert!(joined.elapsed() < A_SECOND);
 
-    // `global` works among them as if we were not there.
+    // `global` works among them as without the daemon.
     let quick = |erl: &mut Erl, expression: &str| {
         let start = Instant::now();
         let value = erl.eval(expression);
@@ -303,7 +306,7 @@ fn unconnected_plugins_are_introduced() {
     assert_eq!(quick(&mut martha, "global:register_name(market, self())"), "no");
     assert_eq!(quick(&mut martha, "global:trans({market, self()}, fun() -> done end)"), "done");
 
-    // And the mesh outlives us.
+    // The mesh outlives the daemon.
     daemon.kill();
     martha.eval_until(&format!("lists:member('{us}', nodes())"), "false", PATIENCE);
     assert_eq!(martha.eval(&sees("trades", &trader_node)), "[true]");
@@ -316,12 +319,12 @@ fn a_plugin_that_never_registers_is_announced_by_its_group() {
     let mut plugin = node(&host, "hecate_under_another_name");
     assert_eq!(plugin.eval(r#"pg:join({hecate_plugin, <<"hecate-traderd">>}, self())"#), "ok");
     let base = host.namespace("hecate-traderd");
-    wait_for("its directories are made", || base.join("connectors").is_dir());
-    assert_eq!(host.ask("GET", "/api/plugins").body, json!([]), "that registers nothing");
+    wait_for("the directories are created", || base.join("connectors").is_dir());
+    assert_eq!(host.ask("GET", "/api/plugins").body, json!([]), "joining the group registers nothing");
 
     assert_eq!(host.register(&trader()).status, 201);
     let status = host.plugin_until("hecate-traderd", "running");
-    assert_eq!(status["node"], host.node("hecate_under_another_name"), "who is in its group is its node");
+    assert_eq!(status["node"], host.node("hecate_under_another_name"), "a member of the plugin's group is its node");
     plugin.kill();
     host.plugin_until("hecate-traderd", "stopped");
 }
@@ -334,16 +337,16 @@ fn a_node_that_only_global_of_a_peer_knows_is_dialled() {
     let mut helper = node(&host, "helper");
     helper.pings(&host.node("hecate_traderd"));
     assert_eq!(plugin.eval("global:sync()"), "ok");
-    // Without introductions no peer is asked for its nodes(): what is left is what `global` says by itself.
+    // Without introductions, no peer is asked for its nodes(), so only `global` reports the node.
     let daemon = host.daemon(&[("HECATE_INTRODUCE_PEERS", "false")]);
     daemon.ready();
     let us = host.node("hecate");
     helper.eval_until(&format!("lists:member('{us}', nodes())"), "true", PATIENCE);
-    wait_for("it is our peer", || host.peer(&host.node("helper")).as_deref() == Some("connected"));
+    wait_for("the node is connected", || host.peer(&host.node("helper")).as_deref() == Some("connected"));
 }
 
-/// `{Group, Map}` for each event, once, in the order of the revisions, however often and in however many scopes a process
-/// has joined.
+/// Each event arrives once as `{Group, Map}`, in the order of the revisions, even if a process has
+/// joined several times or in several scopes.
 #[test]
 fn each_process_in_the_group_of_an_event_gets_it_once() {
     let (host, _epmd, _daemon) = Host::running(&[("HECATE_PG_SCOPES", "pg,other")]);
@@ -354,13 +357,14 @@ fn each_process_in_the_group_of_an_event_gets_it_once() {
         "[ok = pg:join(Scope, Group, self()) || Scope <- [pg, other], _ <- [once, twice],
           Group <- [plugin_registered_v1, plugin_deregistered_v1, plugin_status_changed_v1, plugin_data_purged_v1]]",
     );
-    // Calls and messages between two nodes keep their order: when this is answered, the joins have been seen.
+    // Calls and messages between two nodes keep their order, so the joins are known when this call
+    // is answered.
     listener.eval(&format!("[sys:get_state({{Scope, '{us}'}}) || Scope <- [pg, other]]"));
 
     let base = host.namespace("hecate-traderd");
     host.register(&trader());
     let _node = node(&host, "hecate_traderd");
-    wait_for("the node is the plugin's", || host.plugin("hecate-traderd")["node"] == host.node("hecate_traderd"));
+    wait_for("the plugin has its node", || host.plugin("hecate-traderd")["node"] == host.node("hecate_traderd"));
     assert_eq!(host.ask("DELETE", "/api/plugins/hecate-traderd").status, 200);
     drop(_node);
     wait_for("the data is purged", || host.ask("DELETE", "/api/plugins/hecate-traderd/data").status == 200);
@@ -389,5 +393,5 @@ fn each_process_in_the_group_of_an_event_gets_it_once() {
     );
     next("plugin_deregistered_v1", "map_get(revision, Map) =:= 3");
     next("plugin_data_purged_v1", "#{revision := 4, version := undefined, status := stopped} = Map, true");
-    assert_eq!(listener.eval("receive Other -> Other after 0 -> nothing end"), "nothing", "each once");
+    assert_eq!(listener.eval("receive Other -> Other after 0 -> nothing end"), "nothing", "an event came twice");
 }

@@ -175,7 +175,7 @@ fn the_tests_of_each_attack_exist() {
         for (file, name) in *tests {
             let text = std::fs::read_to_string(root.join(file)).unwrap_or_default();
             let is_test = |line: &str| {
-                // In Rust, and in Common Test, where a case has its configuration as argument.
+                // A test in Rust, or a case of Common Test, whose argument is its configuration.
                 line.contains(&format!("fn {name}(")) || line.starts_with(&format!("{name}(Config) ->"))
             };
             if !text.lines().any(is_test) {
