@@ -1,5 +1,4 @@
-//! Compares the registry with the least that its work must cost: see
-//! `docs/internals/benchmarks.md`.
+//! Compares the registry with the minimum cost of its work: see `docs/internals/benchmarks.md`.
 //!
 //! Each measurement is one function below, from its host to its line in the table. Arguments select
 //! measurements by name. With the argument `bare-hyper`, this program is the server that the list
@@ -372,8 +371,7 @@ impl Stored {
 
     /// Returns the seconds from the start of the process until it prints that it is ready.
     fn boot(&self) -> f64 {
-        // Discards what the previous boot stored about the plugins, because each boot must
-        // determine it.
+        // Restores the database, so that each boot starts from the same state.
         fs::write(Self::file(&self.host), &self.database).unwrap();
         let (seconds, mut daemon) = until_its_line(&mut Daemon::command(&self.host, &[]));
         daemon.terminate();
@@ -415,7 +413,7 @@ fn idle_erl() -> Process {
     until_its_line(&mut erl("io:put_chars(\"ready\\n\").")).1
 }
 
-// ---- What a peer sees -----------------------------------------------------------------------
+// ---- Events on a peer -----------------------------------------------------------------------
 
 /// Measures the time from a registration over HTTP to the plugin's group on a peer. The comparison
 /// is a registration without peers, plus a join between two `erl`s.

@@ -84,8 +84,8 @@ impl One {
     /// Returns the CPU time, in seconds.
     fn worked(&self) -> f64 {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.daemon.id())).unwrap();
-        // utime and stime are fields 14 and 15, counted from before the name, in hundredths of a
-        // second.
+        // The fields after the name start with number 3. utime and stime are fields 14 and 15, in
+        // hundredths of a second.
         let after = stat.rsplit_once(')').unwrap().1;
         after.split_whitespace().skip(11).take(2).map(|ticks| ticks.parse::<f64>().unwrap() / 100.0).sum()
     }

@@ -171,8 +171,8 @@ fn from_us(cluster: &Cluster, socket: &RefCell<Socket>, (name, size, count, [goa
     flat(&format!("{name}, us to erl: memory after / before"), std::process::id(), memory);
 }
 
-/// Sends to the daemon, and in the comparisons to other nodes. Each receiving process reads the
-/// messages.
+/// Measures sending to the daemon, and to other nodes for comparison. Each receiving process reads
+/// the messages.
 fn to_us(cluster: &Cluster, (name, size, count, [_, goal]): Kind) {
     let erl = &cluster.erl;
     let drain =
@@ -249,7 +249,7 @@ fn beside_large(cluster: &Cluster) {
 /// Measures the time until `erl` sees a join, by a process of this node or of another `erl`.
 fn joins(cluster: &Cluster) {
     let joined = |begun| between(begun, nanoseconds(&mut cluster.erl.borrow_mut(), "bench:joined()"));
-    // The next round begins when this one has left no trace.
+    // The next round starts after all members of this one have left.
     let forgotten = || cluster.erl.borrow_mut().eval_until("length(pg:which_groups(wire))", "2", support::PATIENCE);
     cluster.erl.borrow_mut().eval("bench:watch(wire)");
     for (what, count, rounds) in [("a join", 1, 200), ("10000 joins", 10_000, 6)] {

@@ -44,13 +44,14 @@ impl From<Vec<f64>> for Samples {
     }
 }
 
-/// Runs in turns, in the opposite order in every second round. Each run returns its figure.
+/// Calls each of `runs` once per round, in the opposite order in every second round. Each call
+/// returns a figure.
 pub fn take_turns<const N: usize>(rounds: usize, runs: [&mut dyn FnMut() -> f64; N]) -> [Samples; N] {
     let mut samples = std::array::from_fn(|_| Samples::default());
     for round in 0..rounds {
         for turn in 0..N {
-            let who = if round % 2 == 0 { turn } else { N - 1 - turn };
-            samples[who].0.push(runs[who]());
+            let run = if round % 2 == 0 { turn } else { N - 1 - turn };
+            samples[run].0.push(runs[run]());
         }
     }
     samples

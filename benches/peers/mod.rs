@@ -19,7 +19,7 @@ use crate::support::erl::{Erl, Start};
 use crate::support::node::identity;
 use crate::support::{self, Host, Process, wait_for};
 
-/// The end of the last call of a round, in the bytes of its message.
+/// The last bytes of the last message of a round.
 const END: &[u8] = b"end_of_round";
 
 fn source(name: &str) -> PathBuf {

@@ -2,7 +2,7 @@
 //! - Each frame of a connection is a control message or ends the connection.
 //! - A decoded control message does not change when it is encoded with other flags and decoded
 //!   again.
-//! - A node that receives it keeps running and keeps its other connections.
+//! - A node that receives a control message keeps running and keeps its other connections.
 //!
 //! The input is the frames of one connection, each after its length in four bytes.
 #![no_main]

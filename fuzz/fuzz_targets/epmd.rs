@@ -23,7 +23,7 @@ fuzz_target!(|data: &[u8]| match data {
     [] => {}
 });
 
-/// Runs an exchange of the client, as in `epmd::client`, whose response is complete.
+/// Runs an exchange of the client with a complete response, as `epmd::client` does.
 fn now<T>(exchange: impl Future<Output = T>) -> T {
     match pin!(exchange).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(result) => result,

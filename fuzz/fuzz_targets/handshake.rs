@@ -29,8 +29,8 @@ fuzz_target!(|data: &[u8]| {
     }
 });
 
-/// Returns the frames of bytes that arrive in pieces of these lengths and then all at once, and the
-/// error at their end.
+/// Decodes bytes that arrive in pieces of these lengths, and the rest at once. Returns the frames
+/// and the error at the end.
 fn framed(mut wire: &[u8], pieces: &[u8]) -> (Vec<Frame>, Option<FrameTooLarge>) {
     let (mut buffer, mut frames) = (BytesMut::new(), Vec::new());
     for piece in pieces.iter().map(|piece| usize::from(*piece)).chain([usize::MAX]) {

@@ -68,7 +68,7 @@ fn beside_each_other(message: &Bytes) {
 fn piece_by_piece(message: &Bytes) {
     let mut atoms = Atoms::new();
     let mut reader = Reader::new(message, &mut atoms);
-    // Each step consumes a byte or more, except that each element of a string is a step too.
+    // Each step consumes at least a byte, or one element of a string.
     for _ in 0..=message.len() {
         let before = reader.remaining();
         let entered = reader.tuple().is_ok() || reader.map().is_ok();

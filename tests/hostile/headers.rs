@@ -60,8 +60,8 @@ fn frames() -> Vec<Row> {
 fn caches() -> Vec<Row> {
     let body = |body: &'static [u8]| move |_: &Hostile| frame(body);
     vec![
-        row("255 atoms, and no more", ENDS_EARLY, body(&[131, 68, 255])),
-        row("255 atoms, and their flags", ENDS_EARLY, |_| frame(&[&[131, 68, 255][..], &[0x88; 128]].concat())),
+        row("a count of 255 atoms without atoms", ENDS_EARLY, body(&[131, 68, 255])),
+        row("255 atoms with only their flags", ENDS_EARLY, |_| frame(&[&[131, 68, 255][..], &[0x88; 128]].concat())),
         row("an atom that ends early", ENDS_EARLY, body(&[131, 68, 1, 8, 0, 9, b'a'])),
         row("an atom of 65,535 bytes that are missing", ENDS_EARLY, body(&[131, 68, 1, 0x18, 0, 0xFF, 0xFF, b'a'])),
         row("an atom that is not UTF-8", Closed("not UTF-8"), body(&[131, 68, 1, 8, 0, 2, 0xC3, 0x28])),
@@ -70,7 +70,7 @@ fn caches() -> Vec<Row> {
         }),
         row("an entry that was never filled", NOT_FILLED, body(&[131, 68, 1, 0, 7, 82, 0])),
         row("the last entry, never filled", NOT_FILLED, body(&[131, 68, 1, 7, 255, 82, 0])),
-        row("an entry of another segment than was filled", NOT_FILLED, |h| {
+        row("an entry of another segment", NOT_FILLED, |h| {
             let fill = [&[131, 68, 1, 8, 7, 1, b'a'][..], &terms(h)].concat();
             [frame(&fill), frame(&[131, 68, 1, 1, 7, 82, 0])].concat()
         }),
@@ -152,7 +152,7 @@ fn fragments() -> Vec<Row> {
             let nobody = plain_header(&[int(6), h.pid(), atom(""), atom("nobody")], nil());
             [first(9, 3, &[0], &a), nobody, next(9, 2, &b), next(9, 1, &c)].concat()
         }),
-        row("a continuation without a first", not_begun, |_| next(9, 2, &[97, 1])),
+        row("a continuation without a first fragment", not_begun, |_| next(9, 2, &[97, 1])),
         row("a last fragment alone", not_begun, |_| next(0, 1, &[])),
         row("a continuation of another sequence", not_begun, move |h| {
             [first(9, 2, &[0], &cut(h)[0]), next(8, 1, &[])].concat()
@@ -161,7 +161,7 @@ fn fragments() -> Vec<Row> {
             [first(9, 1, &[0], &[tuple(&[int(6), h.pid(), atom(""), atom("nobody")]), nil()].concat()), next(9, 1, &[])]
                 .concat()
         }),
-        row("a first twice", Closed("again before it was complete"), move |h| {
+        row("a first fragment twice", Closed("again before it was complete"), move |h| {
             [first(9, 2, &[0], &cut(h)[0]), first(9, 2, &[0], &cut(h)[0])].concat()
         }),
         row("a fragment left out", out_of_order, move |h| {
@@ -173,13 +173,13 @@ fn fragments() -> Vec<Row> {
         row("fragments that count up", out_of_order, |_| {
             [first(9, 1 << 40, &[0], &[]), next(9, (1 << 40) + 1, &[])].concat()
         }),
-        row("a first with number 0", out_of_order, |_| first(9, 0, &[0], &[97, 1])),
-        row("a first without header", ENDS_EARLY, |_| {
+        row("a first fragment with number 0", out_of_order, |_| first(9, 0, &[0], &[97, 1])),
+        row("a first fragment without header", ENDS_EARLY, |_| {
             frame(&[131, 69, 0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0, 2])
         }),
-        row("half a number", ENDS_EARLY, |_| frame(&[131, 70, 0, 0, 0])),
-        row("a first with missing atoms", ENDS_EARLY, |_| first(9, 2, &[200, 0x88], &[])),
-        row("a first that refers to an empty entry", NOT_FILLED, |_| first(9, 2, &[1, 0, 7], &[])),
+        row("half a sequence number", ENDS_EARLY, |_| frame(&[131, 70, 0, 0, 0])),
+        row("a first fragment with missing atoms", ENDS_EARLY, |_| first(9, 2, &[200, 0x88], &[])),
+        row("a first fragment that refers to an empty entry", NOT_FILLED, |_| first(9, 2, &[1, 0, 7], &[])),
         row("a continuation that refers beyond the header", Closed("of its header, which lists fewer"), |h| {
             let to = tuple(&[int(6), h.pid(), atom(""), atom("net_kernel")]);
             [first(9, 2, &[1, 8, 7, 1, b'a'], &to), next(9, 1, &[82, 1])].concat()
@@ -189,28 +189,29 @@ fn fragments() -> Vec<Row> {
             (1..1000).for_each(|n| bytes.extend(next(9, u64::MAX - n, &[])));
             bytes
         }),
-        row("a thousand that never end", Ignored, move |h| {
+        row("a thousand unfinished messages", Ignored, move |h| {
             (0..1000).flat_map(|n| first(n, 2, &[0], &cut(h)[0])).collect()
         }),
-        row("fragments, and then an end", HungUp, move |h| first(9, 2, &[0], &cut(h)[0])),
+        row("fragments before the connection ends", HungUp, move |h| first(9, 2, &[0], &cut(h)[0])),
     ]
 }
 
 fn bounds() -> Vec<Row> {
+    // An atom of 1,020 bytes, referred to by two bytes each.
     let header = || [&[1, 0x18, 0, 3, 0xFC][..], &"\u{1F980}".repeat(255).into_bytes()].concat();
     let to = |h: &Hostile| tuple(&[int(6), h.pid(), atom(""), atom("net_kernel")]);
     let bomb = |count: u32| [&[108][..], &count.to_be_bytes(), &[82, 0].repeat(count as usize), &[106]].concat();
     vec![
-        row("1 MB that becomes 500", Closed("exceeds the limit of"), move |h| {
+        row("1 MB that decodes to 500 MB", Closed("exceeds the limit of"), move |h| {
             frame(&[vec![131, 68], header(), to(h), bomb(500_000)].concat())
         }),
         row("the same in fragments", Closed("exceeds the limit of"), move |h| {
             [first(9, 2, &header(), &to(h)), next(9, 1, &bomb(500_000))].concat()
         }),
-        row("twice as many messages as may begin", Ignored, |_| {
+        row("twice as many unfinished messages as allowed", Ignored, |_| {
             (0..2 * FRAGMENTED as u64).flat_map(|n| first(n, 2, &[0], &[])).collect()
         }),
-        row("a message that went on after too many had begun", NOT_BEGUN, |_| {
+        row("a continuation of a message that was dropped for others", NOT_BEGUN, |_| {
             (0..=FRAGMENTED as u64).flat_map(|n| first(n, 2, &[0], &[])).chain(next(0, 1, &[])).collect()
         }),
     ]

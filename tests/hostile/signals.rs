@@ -268,10 +268,10 @@ fn exits() -> Vec<Row> {
         row("EXIT2 with a reason that is a map", Ignored, |h| {
             with(&[int(26), h.pid(), h.net_kernel()], vec![116, 0, 0, 0, 0])
         }),
-        row("MONITOR_P_EXIT of a monitor that never was", Ignored, |h| {
+        row("MONITOR_P_EXIT without a monitor", Ignored, |h| {
             alone(&[int(21), h.pid(), h.net_kernel(), h.reference(1), atom("crash")])
         }),
-        row("MONITOR_P_EXIT of a monitor of ours that never was", Ignored, |h| {
+        row("MONITOR_P_EXIT without a monitor by the daemon", Ignored, |h| {
             with(&[int(28), atom("rex"), h.net_kernel(), reference(&h.us, &[1, 0, 0], h.creation)], atom("x"))
         }),
         row("SPAWN_REPLY without a request", Ignored, |h| {

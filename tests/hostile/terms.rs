@@ -162,11 +162,11 @@ fn services() -> Vec<Row> {
 fn groups() -> Vec<Row> {
     let elsewhere = || pid("elsewhere@host", 1, 1);
     vec![
-        row("pg: a scope elsewhere looks for us", Ignored, move |h| {
+        row("pg: a discovery by a scope elsewhere", Ignored, move |h| {
             to(h, "pg", tuple(&[atom("discover"), elsewhere()]))
         }),
         row("pg: a scope that is an atom", Ignored, |h| to(h, "pg", tuple(&[atom("discover"), atom("x")]))),
-        row("pg: another's members leave", Ignored, move |h| {
+        row("pg: the members of another node leave", Ignored, move |h| {
             let group = tuple(&[atom("hecate_plugin"), vec![109, 0, 0, 0, 1, b'x']]);
             to(h, "pg", tuple(&[atom("leave"), elsewhere(), h.net_kernel(), list(1, &[group], nil())]))
         }),

@@ -108,7 +108,7 @@ impl Client {
 
 /// Sends a request. Retries while the socket is missing, because an attack may have removed it.
 fn ask(host: &Host, method: &str, path: &str, body: Option<&Value>) -> Result<http::Answer, String> {
-    wait_within(PATIENCE, "the socket is there again", || match http::ask(&host.socket(), method, path, body) {
+    wait_within(PATIENCE, "the socket is bound again", || match http::ask(&host.socket(), method, path, body) {
         Err(error) if error.kind() == ErrorKind::NotFound => None,
         answer => Some(answer.map_err(|error| error.to_string())),
     })

@@ -28,7 +28,7 @@ impl World {
         }
     }
 
-    pub(super) fn what_is_missing(&self) -> String {
+    pub(super) fn missing_connections(&self) -> String {
         let mut missing = Vec::new();
         for node in &self.nodes {
             let view = node.machine.view();

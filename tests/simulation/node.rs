@@ -120,7 +120,7 @@ impl Finder {
         let absent = absent.map(|(name, peer)| (name.clone(), peer.has_left())).collect();
         self.redial(now, redial::RedialInput::Absent(absent), wanted);
         let published = view.peers.iter().filter(|(_, peer)| peer.is_published());
-        // All nodes of the simulation are ordinary ones, whose `global` greets ours.
+        // All nodes of the simulation are ordinary nodes whose `global` responds.
         let connected = |peer: &Peer| introduce::Connected {
             connection: peer.connection,
             introducible: true,

@@ -34,7 +34,7 @@ pub type Time = u64;
 pub const SECOND: Time = 1_000_000;
 
 /// The timeout of an attempt that gets no answer.
-const GIVE_UP: Time = 3 * SECOND;
+const DIAL_TIMEOUT: Time = 3 * SECOND;
 /// `net_ticktime`: silence is detected after three to five quarters of it.
 const TICK_TIME: Time = 60 * SECOND;
 /// The delay until a daemon looks at changes.
@@ -74,7 +74,7 @@ struct Connection {
 }
 
 #[derive(Debug)]
-enum What {
+enum Event {
     Handshake,
     Bytes(Vec<u8>),
     End,
@@ -107,7 +107,7 @@ pub struct World {
     by_name: BTreeMap<NodeName, usize>,
     per_host: usize,
     connections: Vec<Connection>,
-    agenda: BTreeMap<Key, What>,
+    agenda: BTreeMap<Key, Event>,
     /// The side of the cut that each host is on.
     sides: Vec<u8>,
     /// The number of failing attempts in 1,000.
@@ -156,7 +156,7 @@ impl World {
         for at in 0..world.nodes.len() {
             world.begin(at, &configured);
             let phase = world.draw(WAKE, at, 1);
-            world.at(world.now + phase, at, 0, 1, What::Wake);
+            world.at(world.now + phase, at, 0, 1, Event::Wake);
         }
         world
     }
@@ -181,7 +181,7 @@ impl World {
                 finder.redial(now, redial::RedialInput::Configured(configured), wanted);
             });
             let phase = self.draw(EPMD_POLL, at, 2);
-            self.at(self.now + phase, at, 0, 2, What::Epmd);
+            self.at(self.now + phase, at, 0, 2, Event::Epmd);
         } else {
             self.input(at, member(vec![Term::atom("workers"), plugin(at % self.per_host)]));
         }
@@ -198,31 +198,31 @@ impl World {
         chance(self.seed, place, purpose) % below
     }
 
-    fn at(&mut self, time: Time, place: usize, side: u8, number: u32, what: What) {
-        let before = self.agenda.insert((time, u32::try_from(place).expect("few"), side, number), what);
+    fn at(&mut self, time: Time, place: usize, side: u8, number: u32, event: Event) {
+        let before = self.agenda.insert((time, u32::try_from(place).expect("few"), side, number), event);
         assert!(before.is_none(), "two events with one key: {before:?}");
     }
 
     /// Schedules an arrival at one end of a connection, after everything that was sent there
     /// before.
-    fn arrives(&mut self, link: usize, to: usize, after: Time, what: What) {
+    fn arrives(&mut self, link: usize, to: usize, after: Time, event: Event) {
         let sent = self.connections[link].sent;
         let jitter = self.draw(2_000, link, 16 + u64::from(sent));
         let connection = &mut self.connections[link];
         connection.sent += 1;
         let time = (self.now + after + 200 + jitter).max(connection.last[to] + 1);
         connection.last[to] = time;
-        // Their sides distinguish connections from nodes.
-        self.at(time, link, 1 + u8::try_from(to).expect("two"), sent, what);
+        // Side 0 is a node. Sides 1 and 2 are the ends of a connection.
+        self.at(time, link, 1 + u8::try_from(to).expect("two"), sent, event);
     }
 
     /// Advances the time.
     pub fn run(&mut self, time: Time) {
         let end = self.now + time;
         while let Some(next) = self.agenda.first_entry().filter(|next| next.key().0 <= end) {
-            let ((time, place, side, _), what) = next.remove_entry();
+            let ((time, place, side, _), event) = next.remove_entry();
             self.now = time;
-            self.happens(usize::try_from(place).expect("an index"), side, what);
+            self.handle(usize::try_from(place).expect("an index"), side, event);
         }
         self.now = end;
     }
@@ -231,26 +231,31 @@ impl World {
     pub fn settle(&mut self, patience: Time) -> Time {
         let begun = self.now;
         while !self.is_whole() {
-            assert!(self.now - begun < patience, "after {} s: {}", (self.now - begun) / SECOND, self.what_is_missing());
+            assert!(
+                self.now - begun < patience,
+                "after {} s: {}",
+                (self.now - begun) / SECOND,
+                self.missing_connections()
+            );
             self.run(SECOND / 4);
         }
         self.now - begun
     }
 
-    fn happens(&mut self, place: usize, side: u8, what: What) {
-        match what {
-            What::Handshake => self.handshake(place),
-            What::Bytes(bytes) => self.arrive(place, usize::from(side - 1), bytes),
-            What::End => self.down(place, usize::from(side - 1)),
-            What::Look => {
+    fn handle(&mut self, place: usize, side: u8, event: Event) {
+        match event {
+            Event::Handshake => self.handshake(place),
+            Event::Bytes(bytes) => self.arrive(place, usize::from(side - 1), bytes),
+            Event::End => self.down(place, usize::from(side - 1)),
+            Event::Look => {
                 self.nodes[place].looking = false;
                 if self.is_daemon(place) {
                     let view = self.nodes[place].machine.view();
                     self.find(place, |finder, now, wanted| finder.changed(now, &view, wanted));
                 }
             }
-            What::Wake => {
-                self.at(self.now + WAKE, place, 0, 1, What::Wake);
+            Event::Wake => {
+                self.at(self.now + WAKE, place, 0, 1, Event::Wake);
                 let now = self.instant();
                 if self.nodes[place].machine.next_deadline().is_some_and(|at| at <= now) {
                     self.input(place, NodeInput::Tick);
@@ -259,8 +264,8 @@ impl World {
                     self.find(place, |finder, now, wanted| finder.time_passed(now, wanted));
                 }
             }
-            What::Epmd => {
-                self.at(self.now + EPMD_POLL, place, 0, 2, What::Epmd);
+            Event::Epmd => {
+                self.at(self.now + EPMD_POLL, place, 0, 2, Event::Epmd);
                 // Each incarnation has another port.
                 let port = |node: &Node| u16::try_from(1000 + node.creation).expect("few lives");
                 let host = &self.nodes[place + 1..place + self.per_host];
@@ -284,7 +289,7 @@ impl World {
             self.input(at, NodeInput::Connect(name));
         }
         if self.nodes[at].machine.take_changed() && !std::mem::replace(&mut self.nodes[at].looking, true) {
-            self.at(self.now + LOOK_DELAY, at, 0, 0, What::Look);
+            self.at(self.now + LOOK_DELAY, at, 0, 0, Event::Look);
         }
     }
 
@@ -345,7 +350,7 @@ impl World {
             let connection = &self.connections[link];
             let to = usize::from(connection.ends[0] == at);
             if !connection.closed[1 - to] && !connection.lost {
-                self.arrives(link, to, 0, What::Bytes(bytes));
+                self.arrives(link, to, 0, Event::Bytes(bytes));
             }
         }
         closed.sort_unstable();
@@ -378,7 +383,7 @@ impl World {
         let ends = [at, to];
         let (has, closed) = ([false; 2], [false; 2]);
         self.connections.push(Connection { ends, stage: Stage::Name, has, closed, lost: false, last: [0; 2], sent: 0 });
-        self.arrives(link, 1, 0, What::Handshake);
+        self.arrives(link, 1, 0, Event::Handshake);
     }
 
     fn handshake(&mut self, link: usize) {
@@ -395,7 +400,7 @@ impl World {
             }
             _ if fails || self.is_cut(dialler, acceptor) || (closed[1] && !matches!(stage, Stage::Ack(_))) => {
                 self.connections[link].stage = Stage::Failed;
-                return self.arrives(link, 0, GIVE_UP, What::Handshake);
+                return self.arrives(link, 0, DIAL_TIMEOUT, Event::Handshake);
             }
             Stage::Name => match self.nodes[acceptor].machine.accept_status(&names[0]) {
                 Status::Nok | Status::NotAllowed => Stage::Failed,
@@ -405,7 +410,7 @@ impl World {
             Stage::Status(status) => Stage::Reply(status == Status::Alive),
             Stage::Reply(replacing) => {
                 self.connections[link].stage = Stage::Ack(replacing);
-                self.arrives(link, 0, 0, What::Handshake);
+                self.arrives(link, 0, 0, Event::Handshake);
                 return self.up(link, 1, replacing);
             }
             Stage::Ack(replacing) => {
@@ -416,7 +421,7 @@ impl World {
         };
         self.connections[link].stage = stage;
         let to = usize::from(matches!(stage, Stage::Reply(_)));
-        self.arrives(link, to, 0, What::Handshake);
+        self.arrives(link, to, 0, Event::Handshake);
     }
 
     fn dial_ended(&mut self, at: usize, name: NodeName) {
@@ -476,7 +481,7 @@ impl World {
     /// Closes one end by its node. Sent data still arrives, and then the end of the stream.
     fn closes(&mut self, link: usize, end: usize) {
         if !std::mem::replace(&mut self.connections[link].closed[end], true) && !self.connections[link].lost {
-            self.arrives(link, 1 - end, 0, What::End);
+            self.arrives(link, 1 - end, 0, Event::End);
         }
     }
 
@@ -505,7 +510,7 @@ impl World {
         }
         for end in 0..2 {
             let noticed = within * 3 / 4 + self.draw(within / 2, link, 8 + end as u64);
-            self.arrives(link, end, noticed, What::End);
+            self.arrives(link, end, noticed, Event::End);
         }
     }
 

@@ -51,7 +51,7 @@ impl Daemon {
         command
     }
 
-    /// Waits until the daemon is ready, and returns the node name in that line.
+    /// Waits until the daemon prints that it is ready, and returns the node name in that line.
     pub fn ready(&self) -> String {
         let line = wait_within(PATIENCE, "the daemon is ready", || self.ready_line());
         line.rsplit_once("node ").expect("a node name").1.to_owned()

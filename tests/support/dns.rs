@@ -1,5 +1,4 @@
-//! A DNS server with one name. The system's resolver queries it in a process that has [`Dns::etc`]
-//! as its `/etc`.
+//! A DNS server with one name. A process whose `/etc` was made by [`etc`] resolves names with it.
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};

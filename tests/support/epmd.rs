@@ -67,8 +67,8 @@ impl Epmd {
     }
 }
 
-/// Encodes the registration of a visible node that speaks TCP over IPv4, of distribution versions 6
-/// to 5, without extra data.
+/// Encodes the registration of a visible node: TCP over IPv4, distribution versions 5 to 6, no
+/// extra data.
 pub fn alive(name: &[u8], port: u16) -> Vec<u8> {
     let length = u16::try_from(name.len()).unwrap().to_be_bytes();
     [&[b'x'][..], &port.to_be_bytes(), &[77, 0, 0, 6, 0, 5], &length, name, &[0, 0]].concat()

@@ -1,5 +1,5 @@
-//! HTTP over the daemon's socket: requests, responses, and a client that blocks. It shows every
-//! byte, where a library would fix or hide what is under test.
+//! HTTP over the daemon's socket: requests, responses, and a blocking client. It shows each
+//! received byte, because a library could hide faults.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::PATIENCE;
 
-/// A response as it came.
+/// A received response.
 #[derive(Debug)]
 pub struct Answer {
     pub status: u16,
@@ -34,7 +34,7 @@ impl Answer {
         header.is_some()
     }
 
-    /// Returns the length of the body, once the head is whole.
+    /// Returns the length of the body. The head must be complete.
     pub fn length(&self) -> usize {
         assert_eq!(self.header("transfer-encoding"), None, "clients cannot read chunks");
         match self.status {

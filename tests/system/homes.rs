@@ -186,11 +186,12 @@ fn a_read_only_home_is_reported() {
     std::fs::create_dir_all(host.namespace("hecate-daemon")).unwrap();
     let read_only =
         "$MOUNT --bind $HOME_OF_ALL $HOME_OF_ALL; $MOUNT --bind $OWN $OWN; $MOUNT -o remount,ro,bind $HOME_OF_ALL";
-    // `HECATE_HOME` as in a container. With `HOME`, the configuration file is searched there.
+    // Without `HECATE_HOME`, the search for a home already fails.
     let mut refused = with_mounts(&host, read_only);
     assert_eq!(refused.ended(), Some(2));
     refused.logs(&[".hecate", "not ours to write", "Read-only file system"]);
 
+    // With `HECATE_HOME`, as in a container, the daemon starts and reports the problem.
     let daemon = with_mounts(&host, &format!("{read_only}; export HECATE_HOME=$HOME_OF_ALL"));
     daemon.ready();
     let (code, detail, status) = problem(&host);
@@ -249,6 +250,6 @@ fn a_purge_stops_at_mount_points() {
     daemon.terminate();
     let daemon = host.daemon(&[]);
     daemon.ready();
-    wait_for("the rest is removed", || left() == ["hecate-daemon"]);
+    wait_for("the remaining entries are removed", || left() == ["hecate-daemon"]);
     assert_eq!(std::fs::read_to_string(outside.join("kept")).unwrap(), "kept");
 }

@@ -60,7 +60,7 @@ fn expand(tree: &str) -> Vec<String> {
     paths
 }
 
-/// Returns the absolute form of a path in this module, if it names a module or an item of ours.
+/// Returns the absolute form of a path in this module, if it names a module or an item of this project.
 fn absolute(path: &str, file: &str, module: &str, modules: &BTreeSet<String>) -> Option<String> {
     let root = if file.starts_with("beam/") { "beam" } else { "" };
     let (first, rest) = path.split_once("::").unwrap_or((path, ""));
@@ -82,7 +82,7 @@ fn absolute_below(base: &str, rest: &str) -> Option<String> {
     }
 }
 
-/// What all sources import.
+/// The imports of all sources.
 pub struct Imports {
     /// For each file, the absolute paths that it names. Paths in the node's crate begin with
     /// `beam`.

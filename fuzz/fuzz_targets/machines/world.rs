@@ -105,14 +105,14 @@ impl World {
     fn result(&mut self, side: Side, token: Token, result: &Result<Raw, CallError>) {
         let what = self.node(side).calling.remove(&token).expect("a pending call");
         let value = Raw::encode(&Term::Int(i64::from(what)));
-        let right = match (result, FUNCTIONS[usize::from(what) % FUNCTIONS.len()]) {
+        let is_expected = match (result, FUNCTIONS[usize::from(what) % FUNCTIONS.len()]) {
             (Err(CallError::NoConnection | CallError::TimedOut), _) => true,
             (Ok(result), "now") => *result == value,
             (Ok(result), "later") => *result == Raw::encode(&Term::atom("answer")),
             (Err(CallError::Failed), name) => matches!(name, "bad" | "none"),
             _ => false,
         };
-        assert!(right, "{what} returned {result:?}");
+        assert!(is_expected, "{what} returned {result:?}");
     }
 
     fn connection(&mut self, link: LinkId) -> &mut Connection {

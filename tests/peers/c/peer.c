@@ -69,7 +69,7 @@ static int call(const char *label, const char *name, const ei_x_buff *request, e
     check(receive(&msg, answer) == ERL_SEND, "the answer is a message");
     check(ei_decode_version(answer->buff, &index, &version) == 0, "the answer has a version");
     check(ei_decode_tuple_header(answer->buff, &index, &arity) == 0 && arity == 2, "the answer is a pair");
-    check(ei_decode_ref(answer->buff, &index, &theirs) == 0 && ei_cmp_refs(&ref, &theirs) == 0, "the answer is ours");
+    check(ei_decode_ref(answer->buff, &index, &theirs) == 0 && ei_cmp_refs(&ref, &theirs) == 0, "an answer to this request");
     return index;
 }
 
@@ -222,10 +222,10 @@ static void wait_for_a_connection(struct in_addr *loopback)
     int port = 0, listener = ei_xlisten(&node, loopback, &port, 5);
 
     check(listener >= 0, "a port");
-    check(ei_publish(&node, port) >= 0, "EPMD takes the name");
+    check(ei_publish(&node, port) >= 0, "EPMD registers the name");
     fd = ei_accept_tmo(&node, listener, &peer, PATIENCE);
     check(fd >= 0, "a connection is accepted");
-    check(!strcmp(peer.nodename, us), "it is the daemon's");
+    check(!strcmp(peer.nodename, us), "a connection from the daemon");
 }
 
 int main(int argc, char **argv)
@@ -250,7 +250,7 @@ int main(int argc, char **argv)
     rpc();
     ei_x_new(&message);
     ei_x_format(&message, "[{hello,~i}]", 1);
-    check(ei_reg_send(&node, fd, "nobody", message.buff, message.index) == 0, "a message to nobody");
+    check(ei_reg_send(&node, fd, "nobody", message.buff, message.index) == 0, "a message to an unknown name");
     links();
     groups();
     ping();
