@@ -67,7 +67,7 @@ pub enum NodeInput {
         link: LinkId,
         /// Why.
         reason: PeerReason,
-        /// Whether the peer closed the connection in order.
+        /// Whether the peer closed the connection cleanly.
         by_peer: bool,
     },
     /// Control messages of one connection, in order, each with its payload.
@@ -183,7 +183,7 @@ struct Link {
     since: SystemTime,
     origin: Origin,
     flags: Flags,
-    /// Whether the same incarnation closed its last connection in order, and we dialled this one.
+    /// Whether the same incarnation closed its last connection cleanly, and we dialled this one.
     had_left: bool,
     /// Monitors and links between the peer's processes and ours.
     ties: Ties,

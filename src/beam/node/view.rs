@@ -29,7 +29,7 @@ pub struct View {
     pub known: BTreeSet<NodeName>,
     /// The connected peers that may be introduced to other nodes. The peer's `global` has sent
     /// `init_connect` on this connection, and we did not dial it after the peer had closed an
-    /// earlier connection in order.
+    /// earlier connection cleanly.
     pub introducible: BTreeSet<NodeName>,
 }
 
@@ -80,7 +80,7 @@ pub enum PeerState {
     Down {
         /// Why the connection ended.
         reason: PeerReason,
-        /// The node's incarnation, if the node closed the connection in order because it stopped or
+        /// The node's incarnation, if the node closed the connection cleanly because it stopped or
         /// disconnected us.
         left: Option<u32>,
     },
@@ -126,7 +126,7 @@ impl Peer {
         matches!(self.state, PeerState::Up { .. })
     }
 
-    /// Returns whether the node itself closed its last connection in order.
+    /// Returns whether the node itself closed its last connection cleanly.
     #[must_use]
     pub fn has_left(&self) -> bool {
         matches!(self.state, PeerState::Down { left: Some(_), .. })
