@@ -46,17 +46,21 @@ Examples:
   hecate-daemon run --check-config";
 
 pub(super) const STATUS: &str = "\
+Exits with 0 if the daemon answers, even if it is not healthy or not ready. Scripts read `status`
+and `ready` from the JSON.
+
 Examples:
   hecate-daemon status
-  hecate-daemon status --json | jq -r .status";
+  hecate-daemon status --json | jq -r .status
+  [ \"$(hecate-daemon status --json | jq .ready)\" = true ] && echo ready";
 
 pub(super) const HEALTHCHECK: &str = "\
-Exits with 0 if the daemon answers, even if it is not healthy, and with 1 otherwise. To see whether
-the daemon is ready, use `hecate-daemon status`.
+Exits with 0 if the daemon answers, even if it is not healthy or not ready, and with 1 otherwise. To
+wait for a ready daemon, read `ready` from `hecate-daemon status --json`, or request /readyz.
 
 Examples:
   hecate-daemon healthcheck
-  podman run --health-cmd 'hecate-daemon healthcheck' localhost/hecate-daemon:0.1.0";
+  podman run --health-cmd '[\"/hecate-daemon\",\"healthcheck\"]' localhost/hecate-daemon:0.1.0";
 
 pub(super) const PLUGINS: &str = "\
 Examples:
@@ -103,9 +107,14 @@ Examples:
   hecate-daemon events --json | jq -c 'select(.event == \"plugin_status_changed_v1\") | .data'";
 
 pub(super) const CLUSTER: &str = "\
+Nodes of other users of this host are not shown: `diagnose` says why. A node that was introduced by
+itself has dialled the daemon. `diagnose` on other hosts does so as hecate_diagnosis@HOST or
+d<DIGITS>@localhost; these entries disappear after 1 minute.
+
 Examples:
   hecate-daemon cluster
-  hecate-daemon cluster --json | jq -r '.peers[] | select(.state != \"connected\") | .name'";
+  hecate-daemon cluster --json | \\
+    jq -r '.peers[] | select(.state != \"connected\" and .introduced_by != \"itself\") | .name'";
 
 pub(super) const DIAGNOSE: &str = "\
 Exits with 0 if no stage fails, and with 1 otherwise.
@@ -173,11 +182,16 @@ Examples:
     --frontend-image registry.example/hecate-traderw:0.1.0";
 
 pub(super) const GITOPS_REMOVE: &str = "\
+To delete the data too, stop the plugin, then deregister and purge it. `deregister` fails if the
+plugin never registered; `purge` works in that case too.
+
 Examples:
   hecate-daemon gitops remove hecate-traderd
-  hecate-daemon deregister hecate-traderd && hecate-daemon purge hecate-traderd    delete its data";
+  hecate-daemon deregister hecate-traderd; hecate-daemon purge hecate-traderd";
 
 pub(super) const GITOPS_STATUS: &str = "\
+Exits with 3 if no daemon answers. It then shows only what is in the repository.
+
 Examples:
   hecate-daemon gitops status
   hecate-daemon gitops status --json | jq -r '.plugins[] | select(.deployed) | .name'";

@@ -51,7 +51,10 @@ const ROWS: &[Shown] = &[
     (&settings::LISTEN, |p| Ok(p.listen()?.to_string())),
     (&settings::DIST_PORT, |p| Ok(p.dist_port()?.map_or("(chosen by the system)".to_owned(), |port| port.to_string()))),
     (&settings::EPMD_PORT, |p| Ok(p.epmd_port()?.to_string())),
-    (&settings::EPMD_ADDRESS, |p| Ok(list(p.epmd_addresses()?))),
+    (&settings::EPMD_ADDRESS, |p| {
+        let addresses = p.epmd_addresses()?;
+        Ok(if addresses.is_empty() { "(any address)".to_owned() } else { list(addresses) })
+    }),
     (&settings::HIDDEN, |p| Ok(p.hidden()?.to_string())),
     (&settings::INTRODUCE_PEERS, |p| Ok(p.introduce_peers()?.to_string())),
     (&settings::NET_TICKTIME, |p| Ok(p.net_ticktime()?.as_secs().to_string())),

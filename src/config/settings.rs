@@ -203,7 +203,7 @@ pub const EPMD_ADDRESS: Setting = Setting {
     env: &["ERL_EPMD_ADDRESS"],
     key: Some("epmd_address"),
     value: "ADDRESS,...",
-    help: "Addresses of EPMD if the daemon starts it [default: all]",
+    help: "EPMD addresses if the daemon starts it [default: any address]",
     details: "Always includes loopback. The built-in EPMD defaults to the address of --listen",
     ..PLAIN
 };

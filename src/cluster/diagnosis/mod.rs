@@ -218,8 +218,8 @@ impl Diagnostician {
         report.verdict_if_passed = match known {
             Some(_) => format!("no errors; the daemon connects to {node} at its next attempt"),
             None => format!(
-                "no errors, but the daemon does not try to connect to {node}: add the node to HECATE_CLUSTER_PEERS, or \
-                 connect from the node to the daemon"
+                "no errors, but the daemon does not try to connect to {node}: add the node to HECATE_CLUSTER_PEERS, or, \
+                 if it runs on this host, a pattern to HECATE_EPMD_NAMES, or connect from the node to the daemon"
             ),
         };
         Ok(())
