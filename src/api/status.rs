@@ -8,6 +8,7 @@ use crate::wire::HealthStatus;
 /// The state of the daemon.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DaemonStatus {
+    /// The phase, which decides what `/readyz` returns.
     pub phase: Phase,
     /// The full name of our node, once it has one.
     pub node_name: Option<NodeName>,
