@@ -134,7 +134,7 @@ fn a_damaged_database_is_set_aside_and_reported_until_it_is_moved_away() {
 fn a_database_of_another_release_or_program_is_refused_unchanged() {
     let cases: [(&str, Damage, &str); 4] = [
         ("a later schema", |path| sql(path, "PRAGMA user_version = 9999"), "schema version 9999"),
-        ("no schema of ours", |path| sql(path, "PRAGMA user_version = 0"), "is not a database of hecate-daemon"),
+        ("another schema", |path| sql(path, "PRAGMA user_version = 0"), "is not a database of hecate-daemon"),
         ("a negative version", |path| sql(path, "PRAGMA user_version = -1"), "is not a database of hecate-daemon"),
         (
             "a link",

@@ -1,5 +1,5 @@
-//! Clusters of several OTP releases and our node: all nodes see each other's groups, and no message
-//! of ours ends a scope of any release.
+//! Clusters of several OTP releases and our node: all nodes see each other's groups, and none of the
+//! daemon's messages ends a scope of any release.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a failed expectation fails the test")]
 

@@ -62,7 +62,7 @@ fn only_the_distribution_port_and_epmd_listen_and_both_can_be_restricted() {
 fn a_fixed_distribution_port_is_registered_with_epmd_too() {
     let host = Host::new();
     let epmd = host.epmd();
-    // A port that is free now. Whoever takes it first makes the test fail, not pass.
+    // A port that is free now. If another process binds it first, the test fails.
     let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
     let daemon = host.daemon(&[("ERL_DIST_PORT", &port.to_string()), ("HECATE_LISTEN", "127.0.0.1")]);
     daemon.ready();
