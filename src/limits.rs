@@ -1,4 +1,4 @@
-//! Every bound of the daemon: what it bounds, its unit, and the test that crosses it. Those of the
+//! The limits of the daemon, each with its unit and the test that crosses it. The limits of the
 //! commands are in `limits/command.rs`, those of the node in [`beam::limits`]. Tuning constants are
 //! private to the module that uses them, under the heading "Tuning constants".
 
@@ -22,11 +22,12 @@ pub const ROUND_TRIP_EVERY: Duration = Duration::from_secs(60);
 /// `cluster::peers::questions::tests::valid_answers_are_read_and_others_are_refused`.
 pub const OTP_RELEASE: usize = 16;
 
-/// Diagnoses that are under way at once; more are refused. Crossed by `tests/diagnosis.rs`, `concurrent_diagnoses_are_bounded`.
+/// Diagnoses that are under way at once; more are refused. Crossed by `tests/diagnosis.rs`,
+/// `concurrent_diagnoses_are_bounded`.
 pub const DIAGNOSES: usize = 4;
 
-/// How long a diagnosis waits for an attempt to connect that is under way. Crossed by `tests/diagnosis.rs`,
-/// `a_silent_node_is_reported`.
+/// How long a diagnosis waits for an attempt to connect that is under way. Crossed by
+/// `tests/diagnosis.rs`, `a_silent_node_is_reported`.
 pub const DIAGNOSIS_WAIT: Duration = Duration::from_secs(1);
 
 /// Time for a whole diagnosis, longer than its stages take together. Crossed by
@@ -53,7 +54,8 @@ pub const PEER_MEMORY: Duration = Duration::from_secs(60);
 
 // ---- Other hosts ------------------------------------------------------------------------------
 
-/// Other hecate-daemons whose plugins are kept, lost ones among them: of those the one that was lost first gives way. Crossed by
+/// Other hecate-daemons whose plugins are kept, lost ones among them: of those the one that was
+/// lost first gives way. Crossed by
 /// `cluster::hosts::tracker::tests::the_number_of_daemons_is_bounded_and_the_one_lost_first_is_forgotten`.
 pub const HOSTS: usize = 1024;
 
@@ -64,15 +66,17 @@ pub const HOST_REPORTS: usize = 8 * 1024 * 1024;
 /// See [`HOST_REPORTS`]. Crossed by the same.
 pub const HOST_PLUGIN: usize = 256;
 
-/// Shortest time between two questions to one host, and first pause after one that was not answered; each later one is twice as long.
-/// Crossed by `cluster::hosts::tracker::tests::a_daemon_that_does_not_answer_is_asked_with_growing_pauses`.
+/// Shortest time between two questions to one host, and first pause after one that was not
+/// answered; each later one is twice as long. Crossed by
+/// `cluster::hosts::tracker::tests::a_daemon_that_does_not_answer_is_asked_with_growing_pauses`.
 pub const HOST_PAUSE: Duration = Duration::from_secs(1);
 
 /// Longest pause after a question that was not answered. Crossed by
 /// `cluster::hosts::tracker::tests::a_daemon_that_does_not_answer_is_asked_with_growing_pauses`.
 pub const HOST_PAUSE_LONGEST: Duration = Duration::from_secs(60);
 
-/// Time after which a host is asked though it told of nothing: what it could not tell is missing for no longer. Crossed by
+/// Time after which a host is asked though it told of nothing: what it could not tell is missing
+/// for no longer. Crossed by
 /// `cluster::hosts::tracker::tests::a_daemon_without_events_is_asked_at_intervals`.
 pub const HOST_REFRESH: Duration = Duration::from_secs(300);
 
@@ -103,8 +107,8 @@ pub const EPMD_POLL: Duration = Duration::from_millis(500);
 /// `cluster::plugins::refusing::tests::a_name_must_be_absent_for_a_while_before_its_node_has_ended`.
 pub const EPMD_ABSENCE: Duration = Duration::from_secs(5);
 
-/// How long a default name that is taken is asked for, before another is taken. Crossed by `tests/boot.rs`,
-/// `a_default_name_that_is_in_use_is_replaced_by_another`.
+/// How long a default name that is taken is asked for, before another is taken. Crossed by
+/// `tests/boot.rs`, `a_default_name_that_is_in_use_is_replaced_by_another`.
 pub const NAME_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Pause before a name that is taken is asked for again. Crossed by `tests/boot.rs`,
@@ -120,7 +124,8 @@ pub const PLUGIN_NAME: usize = 63;
 /// `layout::paths::tests::a_socket_path_has_at_most_107_bytes`.
 pub const SUN_PATH: usize = 107;
 
-/// Longest run file that is read, in bytes. Crossed by `layout::run_files::tests::a_pid_file_beyond_the_limit_is_ignored`.
+/// Longest run file that is read, in bytes. Crossed by
+/// `layout::run_files::tests::a_pid_file_beyond_the_limit_is_ignored`.
 pub const RUN_FILE: usize = 32;
 
 /// Time between the two refusals that prove a socket dead. Crossed by
@@ -143,10 +148,12 @@ pub const PURGE_DEPTH: usize = 128;
 /// Crossed by `layout::purge::tests::failed_removals_of_a_directory_are_bounded`.
 pub const PURGE_PAGE: usize = 1024;
 
-/// Most plugins of one host. Crossed by `registry::state::tests::registration::plugins_are_bounded`.
+/// Most plugins of one host. Crossed by
+/// `registry::state::tests::registration::plugins_are_bounded`.
 pub const PLUGINS: usize = 16 * 1024;
 
-/// Most connected nodes the registry keeps in mind. Crossed by `registry::state::tests::node::nodes_and_announcements_are_bounded`.
+/// Most connected nodes the registry keeps in mind. Crossed by
+/// `registry::state::tests::node::nodes_and_announcements_are_bounded`.
 pub const REGISTRY_NODES: usize = 4096;
 
 /// Unregistered plugins per daemon start whose directories are made because a node announced them:
@@ -154,11 +161,12 @@ pub const REGISTRY_NODES: usize = 4096;
 /// `registry::state::tests::node::directories_of_unregistered_plugins_are_bounded`.
 pub const UNREGISTERED: usize = 64;
 
-/// Most pairs of plugin and announcing node. Crossed by `registry::state::tests::node::nodes_and_announcements_are_bounded`.
+/// Most pairs of plugin and announcing node. Crossed by
+/// `registry::state::tests::node::nodes_and_announcements_are_bounded`.
 pub const ANNOUNCEMENTS: usize = 4096;
 
-/// How long after its registration a plugin may take to show a sign of life, unless configured. Crossed by
-/// `registry::state::tests::socket::a_plugin_without_a_sign_of_life_is_stopped`.
+/// How long after its registration a plugin may take to show a sign of life, unless configured.
+/// Crossed by `registry::state::tests::socket::a_plugin_without_a_sign_of_life_is_stopped`.
 pub const GRACE: Duration = Duration::from_secs(60);
 
 /// How long stored plugins may wait, after a start, for their nodes. Crossed by
@@ -181,15 +189,17 @@ pub const REGISTRY_QUEUE: usize = 256;
 /// `registry::task::tests::a_full_backlog_makes_the_cluster_wait`.
 pub const REGISTRY_BACKLOG: usize = 1024;
 
-/// Plugins whose dead socket or run files are removed at a time, each with two open files for a second; more wait. Crossed by
-/// `tests/status.rs`, `only_a_few_dead_plugins_are_cleaned_up_at_once`.
+/// Plugins whose dead socket or run files are removed at a time, each with two open files for a
+/// second; more wait. Crossed by `tests/status.rs`,
+/// `only_a_few_dead_plugins_are_cleaned_up_at_once`.
 pub const CLEAN_UPS: usize = 64;
 
 /// Longest delay before a failed copy of the database is written again. Crossed by
 /// `store::backoff::tests::the_delay_doubles_up_to_its_limit`.
 pub const COPY_RETRY: Duration = Duration::from_secs(30);
 
-/// Stored events kept; older ones go. Crossed by `store::database::tests::stored_events_are_bounded`.
+/// Stored events kept; older ones go. Crossed by
+/// `store::database::tests::stored_events_are_bounded`.
 pub const EVENTS_KEPT: u64 = 10_000;
 
 /// Largest row that is recovered from a damaged database, in bytes: larger than any row of a
@@ -204,10 +214,12 @@ pub const REVISION: u64 = (1 << 53) - 1;
 /// Most stored events read at once. Crossed by `store::database::tests::events_are_read_in_pages`.
 pub const EVENTS_PAGE: usize = 256;
 
-/// Events a follower may lag behind before it reads on in the store. Crossed by `registry::task::tests::a_follower_that_falls_behind_misses_nothing`.
+/// Events a follower may lag behind before it reads on in the store. Crossed by
+/// `registry::task::tests::a_follower_that_falls_behind_misses_nothing`.
 pub const EVENTS_BEHIND: usize = 1024;
 
-/// Most damaged databases set aside in one second. Crossed by `store::database::tests::aside_names_run_out`.
+/// Most damaged databases set aside in one second. Crossed by
+/// `store::database::tests::aside_names_run_out`.
 pub const SET_ASIDE: u32 = 100;
 
 /// How long a statement waits for another process that reads the database. Crossed by
@@ -216,21 +228,23 @@ pub const STORE_BUSY: Duration = Duration::from_secs(2);
 
 // ---- HTTP -----------------------------------------------------------------------------------
 
-/// Largest request body in bytes. Crossed by `tests/api_bounds.rs`, `a_body_over_the_limit_is_refused_and_the_client_sees_it`.
+/// Largest request body, in bytes. Crossed by `tests/api_bounds.rs`,
+/// `a_body_over_the_limit_is_refused_and_the_client_sees_it`.
 pub const HTTP_BODY: usize = 64 * 1024;
 
 /// Time for a whole request body. Crossed by `tests/api_bounds.rs`, `a_slow_body_ends_with_408`.
 pub const HTTP_BODY_TIME: Duration = Duration::from_secs(10);
 
-/// Time for a whole request head, and how long a connection may idle between two. Crossed by
+/// Time for a request head, and idle time of a connection between two requests. Crossed by
 /// `tests/api_bounds.rs`, `a_slow_head_and_an_idle_connection_are_closed`.
 pub const HTTP_HEAD_TIME: Duration = Duration::from_secs(15);
 
-/// Most header fields of a request: the bound that hyper keeps by itself, and more cheaply than one that it is told. Crossed by
+/// Most header fields of a request. This is the default of hyper, which is faster than a configured
+/// limit. Crossed by
 /// `tests/api_bounds.rs`, `request_heads_are_bounded`.
 pub const HTTP_HEADERS: usize = 100;
 
-/// Largest request head in bytes. Crossed by `tests/api_bounds.rs`, `request_heads_are_bounded`.
+/// Largest request head, in bytes. Crossed by `tests/api_bounds.rs`, `request_heads_are_bounded`.
 pub const HTTP_HEAD: usize = 16 * 1024;
 
 /// Most connections served at a time. For one more, the process with the most idle connections
@@ -250,16 +264,15 @@ pub const HTTP_SHARE: usize = 128;
 /// show. Crossed by `api::places::tests::a_process_at_its_share_evicts_only_its_own`.
 pub const HTTP_USER_SHARE: usize = 192;
 
-/// Most connections beyond these, which may call only the probes; for one more, the oldest is
-/// closed. Crossed by
-/// `api::places::tests::limited_connections_are_bounded_and_the_oldest_is_closed`.
+/// Most further connections, which may call only the probes. For one more, the oldest is closed.
+/// Crossed by `api::places::tests::limited_connections_are_bounded_and_the_oldest_is_closed`.
 pub const HTTP_LIMITED: usize = 256;
 
-/// Largest request head on such a connection in bytes. Crossed by `tests/api_crowds.rs`,
+/// Largest request head on a limited connection, in bytes. Crossed by `tests/api_crowds.rs`,
 /// `beyond_the_limit_only_probes_are_answered`.
 pub const HTTP_LIMITED_HEAD: usize = 8 * 1024;
 
-/// Time for a request head on such a connection. Crossed by `tests/api_crowds.rs`,
+/// Time for a request head on a limited connection. Crossed by `tests/api_crowds.rs`,
 /// `beyond_the_limit_only_probes_are_answered`.
 pub const HTTP_LIMITED_TIME: Duration = Duration::from_secs(1);
 
@@ -267,22 +280,23 @@ pub const HTTP_LIMITED_TIME: Duration = Duration::from_secs(1);
 /// `tests/api_crowds.rs`, `thousands_of_connections_of_one_process_delay_no_other_client`.
 pub const HTTP_CLOSING: usize = 64;
 
-/// Most connections at a time of users who are refused; for one more, the oldest is closed.
+/// Most connections of users who may not call. For one more, the oldest is closed.
 /// Crossed by `api::server::tests::connections_of_other_users_are_refused_and_bounded`.
 pub const HTTP_STRANGERS: usize = 16;
 
-/// How long a client may take nothing of an answer. Crossed by
+/// How long a client may pause while it reads a response. Crossed by
 /// `api::stall::tests::a_write_to_a_client_that_stops_reading_fails`.
 pub const HTTP_STALL: Duration = Duration::from_secs(15);
 
-/// How long the rest of a refused body is taken, so that its sender sees the answer. Crossed by
-/// `tests/api_bounds.rs`, `an_endless_body_is_read_for_a_limited_time`.
+/// How long the rest of a refused body is read, so that its sender receives the response.
+/// Crossed by `tests/api_bounds.rs`, `an_endless_body_is_read_for_a_limited_time`.
 pub const HTTP_LINGER: Duration = Duration::from_secs(2);
 
-/// How long a call waits for the daemon to be up. Crossed by `tests/api_bounds.rs`, `a_request_waits_for_the_start_for_a_limited_time`.
+/// How long a call waits while the daemon starts. Crossed by `tests/api_bounds.rs`,
+/// `a_request_waits_for_the_start_for_a_limited_time`.
 pub const HTTP_READY: Duration = Duration::from_secs(5);
 
-/// Most streams of events at a time, so that they leave room for calls. Crossed by `tests/api_events.rs`,
+/// Most event streams at a time. Crossed by `tests/api_events.rs`,
 /// `a_hundred_streams_run_at_once_and_more_are_refused`.
 pub const HTTP_STREAMS: usize = 128;
 
@@ -290,25 +304,27 @@ pub const HTTP_STREAMS: usize = 128;
 /// them. Crossed by `api::listing::tests::few_snapshots_are_kept_for_slow_readers`.
 pub const HTTP_SNAPSHOTS: usize = 4;
 
-/// Changes of the cluster that are kept encoded for streams that know different views. Crossed by
-/// `api::changes::tests::the_kept_changes_are_bounded`.
+/// Encoded changes of the cluster that are kept, for streams that have reported different views.
+/// Crossed by `api::changes::tests::the_kept_changes_are_bounded`.
 pub const HTTP_CHANGES: usize = 4;
 
 /// Most event streams of one process. Crossed by `tests/api_events.rs`,
 /// `one_process_cannot_occupy_all_streams`.
 pub const HTTP_STREAM_SHARE: usize = 112;
 
-/// How often a stream of events shows that it is alive, as hecate-web expects. Crossed by `tests/api_events.rs`,
-/// `an_idle_stream_sends_heartbeats`.
+/// Time between two heartbeats of an event stream, as hecate-web expects. Crossed by
+/// `tests/api_events.rs`, `an_idle_stream_sends_heartbeats`.
 pub const HTTP_HEARTBEAT: Duration = Duration::from_secs(30);
 
-/// Time for a whole call, longer than those within it. Crossed by `tests/api_bounds.rs`, `a_request_that_takes_too_long_times_out`.
+/// Time for a call, longer than each time limit within it. Crossed by `tests/api_bounds.rs`,
+/// `a_request_that_takes_too_long_times_out`.
 pub const HTTP_CALL: Duration = Duration::from_secs(30);
 
-/// How long requests may take to end once we stop. Crossed by `tests/api_bounds.rs`, `a_stop_waits_for_requests_for_a_limited_time`.
+/// How long requests may continue after the daemon has begun to stop. Crossed by
+/// `tests/api_bounds.rs`, `a_stop_waits_for_requests_for_a_limited_time`.
 pub const HTTP_DRAIN: Duration = Duration::from_millis(300);
 
-/// Pause after the socket could not take a connection. Crossed by `tests/log.rs`,
+/// Pause after a connection could not be accepted. Crossed by `tests/log.rs`,
 /// `the_socket_pauses_without_free_descriptors`.
 pub const HTTP_ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
@@ -341,15 +357,16 @@ pub const HOME_LOST: Duration = Duration::from_secs(2);
 /// Grace period of a shutdown. Crossed by `tests/boot.rs`, `a_stop_does_not_wait_for_a_slow_disk`.
 pub const SHUTDOWN_TIME: Duration = Duration::from_millis(900);
 
-/// How long the end waits, after all else, for the service manager to be told. Crossed by `tests/systemd.rs`,
-/// `a_full_notify_socket_does_not_delay_the_daemon`.
+/// How long the end waits, after all else, for the service manager to be told. Crossed by
+/// `tests/systemd.rs`, `a_full_notify_socket_does_not_delay_the_daemon`.
 pub const NOTIFY_END: Duration = Duration::from_millis(50);
 
-/// Most open files that we let ourselves have, if the system lets us: the soft limit of old, 1,024, is of use to `select` alone,
-/// which we don't call. Crossed by `daemon::tests::the_limit_of_open_files_is_raised_only_as_far_as_needed`.
+/// Most open files that we let ourselves have, if the system lets us: the soft limit of old, 1,024,
+/// is of use to `select` alone, which we don't call. Crossed by
+/// `daemon::tests::the_limit_of_open_files_is_raised_only_as_far_as_needed`.
 pub const OPEN_FILES: u64 = 65_536;
 
 /// Most names in one problem of `/health` or one finding of `doctor`; beyond that, only the number
-/// is shown. Crossed by
-/// `daemon::tests::plugins_with_the_same_failure_code_share_one_problem` and `cli::doctor::nodes::tests::one_cause_is_one_finding`.
+/// is shown. Crossed by `daemon::tests::plugins_with_the_same_failure_code_share_one_problem` and
+/// `cli::doctor::nodes::tests::one_cause_is_one_finding`.
 pub const NAMED_AT_ONCE: usize = 5;

@@ -391,7 +391,7 @@ async fn usage_errors_are_reported() {
     }
     let output = run(&[("HECATE_HOME", "/x"), ("HECATE_COOKIE", "secret"), ("HECATE_DIR_MODE", "9")], &[]).await;
     ended(&output, 2);
-    assert!(text(&output.stderr).contains("HECATE_DIR_MODE: \"9\" is refused"), "{output:?}");
+    assert!(text(&output.stderr).contains("HECATE_DIR_MODE: invalid value \"9\""), "{output:?}");
     let help = run(&[], &["--help"]).await;
     ended(&help, 0);
     assert!(text(&help.stdout).contains("Examples:"));
@@ -467,7 +467,10 @@ async fn check_config_shows_settings_and_errors() {
     let refused = run(&wrong, &["run", "--check-config"]).await;
     ended(&refused, 2);
     let shown = text(&refused.stderr);
-    assert!(shown.contains("HECATE_DIR_MODE: \"9\" is refused") && shown.contains("set one of them"), "{shown}");
+    assert!(
+        shown.contains("HECATE_DIR_MODE: invalid value \"9\"") && shown.contains("set only one of them"),
+        "{shown}"
+    );
     assert_eq!(std::fs::read_dir(home).expect("readable").count(), 1, "nothing is created");
     ended(&run(&[("HOME", home)], &["--check-config", "--config", "/does/not/exist"]).await, 2);
 }

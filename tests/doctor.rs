@@ -267,7 +267,7 @@ fn unusable_homes_are_reported() {
     found.has("home", "fail", &["connectors has mode 0500", "chmod u+rwx"]);
     found.has("home", "warn", &["run has mode 0777", "chmod o-w"]);
 
-    for (home, words) in [("/", "no home directory"), ("", "HOME is not set")] {
+    for (home, words) in [("/", "not a home directory"), ("", "HOME is not set")] {
         let found = Found::of(&host, &[("HOME", home)]);
         assert_eq!(found.code, 1);
         found.has("home", "fail", &[words]);

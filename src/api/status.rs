@@ -59,8 +59,8 @@ pub struct Problem {
 pub enum Severity {
     /// Everything that was configured works, such as on a host without EPMD.
     Notice,
-    /// The daemon serves, but data is lost, such as after a new start with an empty registry because
-    /// the database was damaged.
+    /// The daemon serves, but data is lost, such as after a new start with an empty registry
+    /// because the database was damaged.
     Unhealthy,
     /// The daemon serves, but not as configured, such as while its explicit node name is taken.
     NotReady,

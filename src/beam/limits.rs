@@ -88,7 +88,7 @@ pub const PEER_BYTES: usize = 256 * 1024 * 1024;
 
 /// Smallest budget that can be configured, in MiB: a message of the largest size, its copy with
 /// expanded atoms, and an answer of the same size. Crossed by
-/// `config::tests::the_memory_for_peers_has_room_for_the_largest_message`.
+/// `config::tests::the_peer_memory_is_large_enough_for_the_largest_message`.
 pub const PEER_BYTES_LEAST: u64 = 200;
 
 /// Bytes that a connection may hold and still read while the budget is exceeded. Crossed by

@@ -1,4 +1,5 @@
-//! The system's users and groups, as its own files list them: passwd(5) and group(5). Other sources of accounts are not asked.
+//! Looks up users and groups in `/etc/passwd` and `/etc/group` (passwd(5), group(5)). Does not use
+//! other sources of accounts.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -6,7 +7,7 @@ use std::path::Path;
 
 use crate::limits;
 
-/// The first [`limits::ACCOUNTS`] bytes of one of the two files; what lies behind is not found.
+/// Returns the first [`limits::ACCOUNTS`] bytes of a file, as text.
 fn read(path: &Path) -> io::Result<String> {
     let most = u64::try_from(limits::ACCOUNTS).unwrap_or(u64::MAX);
     let mut file = Vec::new();
@@ -14,23 +15,23 @@ fn read(path: &Path) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&file).into_owned())
 }
 
-/// The number of a group of this name.
+/// Returns the number of a group; none if `/etc/group` does not have it.
 ///
 /// # Errors
-/// The file can't be read.
+/// The file cannot be read.
 pub fn gid_of(name: &str) -> io::Result<Option<u32>> {
     Ok(gid_in(name, &read(Path::new("/etc/group"))?))
 }
 
-/// The home directory of a user.
+/// Returns the home directory of a user; none if `/etc/passwd` does not have the user.
 ///
 /// # Errors
-/// The file can't be read.
+/// The file cannot be read.
 pub fn home_of(uid: u32) -> io::Result<Option<String>> {
     Ok(home_in(uid, &read(Path::new("/etc/passwd"))?))
 }
 
-/// Returns the name of a user; none if the file does not have it.
+/// Returns the name of a user; none if `/etc/passwd` cannot be read or does not have the user.
 #[must_use]
 pub fn user_name(uid: u32) -> Option<String> {
     name_in(uid, &read(Path::new("/etc/passwd")).ok()?)
@@ -67,14 +68,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_of_users_are_found_by_their_numbers() {
+    fn a_user_name_is_found_by_its_number() {
         let file = "root:x:0:0::/root:/bin/sh\nbroken\n:x:7:7::/:\nalice:x:1000:1000::/home/alice:\n";
         assert_eq!(name_in(1000, file).as_deref(), Some("alice"));
         assert_eq!((name_in(7, file), name_in(1001, file)), (None, None));
     }
 
     #[test]
-    fn groups_are_found_by_their_name() {
+    fn a_group_is_found_by_its_name() {
         let file = "root:x:0:\nbroken\nhecate:x:990:alice,bob\n";
         assert_eq!(gid_in("hecate", file), Some(990));
         assert_eq!(gid_in("broken", file), None);
@@ -82,14 +83,14 @@ mod tests {
     }
 
     #[test]
-    fn users_are_found_by_their_number() {
+    fn a_home_is_found_by_the_number_of_its_user() {
         let file = "root:x:0:0:root:/root:/bin/sh\nbroken\nalice:x:1000:1000::/home/alice:/bin/sh\n";
         assert_eq!(home_in(1000, file).as_deref(), Some("/home/alice"));
         assert_eq!(home_in(7, file), None);
     }
 
     #[test]
-    fn a_file_is_read_only_so_far() {
+    fn only_the_beginning_of_a_large_file_is_read() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("group");
         let (first, last) = ("first:x:1:\n", "last:x:2:\n");

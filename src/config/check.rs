@@ -1,5 +1,5 @@
-//! What `--check-config` shows: every setting with the value that holds and the place it comes from, or why it is
-//! refused. Nothing is made, and of the cookie only the place is told.
+//! Implements `--check-config`: each setting with its effective value and source, or the error.
+//! Creates no file, and does not show the cookie.
 
 use std::fmt::Display;
 
@@ -8,27 +8,27 @@ use super::settings::{self, Places, Setting};
 use super::{Error, unknown_keys};
 use crate::log::Format;
 
-/// The whole configuration, setting by setting.
+/// The result of a check.
 #[derive(Debug)]
 pub struct Checked {
-    /// In the order of `--help`.
+    /// All settings, in the order of `--help`.
     pub rows: Vec<Row>,
-    /// What is odd, but no reason to refuse it.
+    /// Warnings, which do not prevent a start.
     pub warnings: Vec<String>,
 }
 
-/// One setting.
+/// A checked setting.
 #[derive(Debug)]
 pub struct Row {
-    /// What it is called on the command line.
+    /// The name of its flag; if it has none, its key in the file.
     pub name: &'static str,
-    /// What holds, as text, or why nothing does.
+    /// The effective value as text, or why the setting is invalid.
     pub value: Result<String, Error>,
-    /// A flag, a variable, a line of the file, or `default`.
+    /// The source: a flag, a variable, a line of the file, or `default`.
     pub from: String,
 }
 
-/// How each setting is read and shown.
+/// A setting, and a function that reads it and returns it as text.
 type Shown = (&'static Setting, fn(&Places<'_>) -> Result<String, Error>);
 
 /// All of [`settings::SETTINGS`], in their order.
@@ -41,7 +41,7 @@ const ROWS: &[Shown] = &[
     (&settings::COOKIE, |p| {
         Ok(match p.cookie_place()? {
             CookiePlace::Given(_) | CookiePlace::File(_) => "(set, hidden)".to_owned(),
-            CookiePlace::ToBeMade(_) => "(made at the start)".to_owned(),
+            CookiePlace::ToBeCreated(_) => "(made at the start)".to_owned(),
         })
     }),
     (&settings::CLUSTER_PEERS, |p| Ok(list(p.peers()?))),
@@ -74,11 +74,11 @@ const ROWS: &[Shown] = &[
 ];
 
 impl Places<'_> {
-    /// Reads every setting, whatever is wrong with another.
+    /// Checks every setting, even if others are invalid.
     #[must_use]
     pub fn check(&self) -> Checked {
         let mut warnings = unknown_keys(&self.file);
-        // What is wrong with home stands in its row.
+        // An error here also appears in the row of its setting.
         warnings.extend(self.unused_data_dir().ok().flatten());
         warnings.extend(self.dns_for_short_name().ok().flatten());
         let row = |(setting, show): &Shown| Row {
@@ -99,7 +99,7 @@ fn from(places: &Places<'_>, setting: &Setting) -> String {
         false => None,
     };
     match file {
-        Some(CookiePlace::File(path) | CookiePlace::ToBeMade(path)) => path.display().to_string(),
+        Some(CookiePlace::File(path) | CookiePlace::ToBeCreated(path)) => path.display().to_string(),
         Some(CookiePlace::Given(_)) | None => "default".to_owned(),
     }
 }

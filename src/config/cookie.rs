@@ -1,7 +1,7 @@
-//! The files that `erl` keeps the cookie in.
+//! Reads and creates the cookie files of `erl`.
 //!
-//! The rules of the files (which one, who may read it, what may stand in it, how it is made) are those of `auth.erl` in
-//! OTP's kernel. It never logs, and no error of it holds a byte of a cookie.
+//! The location, permissions, content and creation of the files follow `auth.erl` of OTP's kernel.
+//! Nothing here logs, and no error contains a part of a cookie.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -13,52 +13,54 @@ use beam::cookie::{Cookie, CookieTextError};
 /// The name of the file, in the home directory or in `erlang/` of the configuration directory.
 const FILE: &str = ".erlang.cookie";
 
-/// Why there is no cookie from a file.
+/// Why a cookie file could not be read or created.
 #[derive(Debug, thiserror::Error)]
 pub enum CookieFileError {
-    /// The system refused.
+    /// A system call failed.
     #[error("cookie file {}: cannot {action}: {error}", path.display())]
     Io {
         /// The file.
         path: PathBuf,
-        /// What was tried.
+        /// The verb for the failed operation.
         action: &'static str,
-        /// The system's answer.
+        /// The system's error.
         error: io::Error,
     },
-    /// A directory, device, ...
-    #[error("cookie file {} is no regular file", .0.display())]
+    /// The path is a directory, a device or another special file.
+    #[error("cookie file {} is not a regular file", .0.display())]
     NotAFile(PathBuf),
     /// Group or others have access.
-    #[error("cookie file {} must be accessible by its owner only, its mode is {mode:04o}: chmod 400 it", path.display())]
+    #[error("cookie file {} has mode {mode:04o}, but only its owner may have access: run `chmod 400` on it", path.display())]
     OpenToOthers {
         /// The file.
         path: PathBuf,
-        /// Its permissions.
+        /// The mode of the file.
         mode: u32,
     },
-    /// What it holds is no cookie.
+    /// The content is not a valid cookie.
     #[error("cookie file {}: {error}", path.display())]
     Contents {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// Why it is invalid.
         error: CookieTextError,
     },
-    /// Neither place is known.
-    #[error("neither HOME nor XDG_CONFIG_HOME is set: there is no place for a cookie file; set HECATE_ERLANG_COOKIE")]
-    NoPlace,
+    /// Neither directory is known.
+    #[error(
+        "no directory for a cookie file, because neither HOME nor XDG_CONFIG_HOME is set: set HECATE_ERLANG_COOKIE"
+    )]
+    NoDirectory,
 }
 
-/// The files that may hold the cookie, in order: `home/.erlang.cookie`, then `config/erlang/.erlang.cookie`, where `home` is
-/// `HOME` and `config` is `XDG_CONFIG_HOME` or what stands for it.
+/// Returns the paths of the cookie files, in order of precedence: `home/.erlang.cookie` and
+/// `config/erlang/.erlang.cookie`. `config` is `XDG_CONFIG_HOME` or its default.
 pub(super) fn files(home: Option<&Path>, config: Option<&Path>) -> Vec<PathBuf> {
     let in_home = home.map(|home| home.join(FILE));
     let in_config = config.map(|config| config.join("erlang").join(FILE));
     in_home.into_iter().chain(in_config).collect()
 }
 
-/// The cookie of the first file that is there, and which one that is.
+/// Returns the cookie of the first file that exists, and the path of the file.
 ///
 /// # Errors
 /// [`CookieFileError`].
@@ -71,7 +73,7 @@ pub(super) fn read_first(files: &[PathBuf]) -> Result<Option<(Cookie, PathBuf)>,
     Ok(None)
 }
 
-/// Makes the first of the files from `random`, where none is there.
+/// Creates the first of the files with a cookie from `random`, and returns the cookie.
 ///
 /// # Errors
 /// [`CookieFileError`].
@@ -79,18 +81,18 @@ pub(super) fn create_first(
     files: &[PathBuf],
     random: impl FnOnce() -> io::Result<[u8; 16]>,
 ) -> Result<Cookie, CookieFileError> {
-    let path = files.first().ok_or(CookieFileError::NoPlace)?;
+    let path = files.first().ok_or(CookieFileError::NoDirectory)?;
     create(path, random)?;
     read(path)?.ok_or_else(|| io_error(path, "read", io::ErrorKind::NotFound.into()))
 }
 
-/// None if there is no such file.
+/// Reads a cookie file. Returns `None` if it does not exist.
 fn read(path: &Path) -> Result<Option<Cookie>, CookieFileError> {
-    // Looked at before it is opened, as opening a pipe would wait for its writer.
+    // Checked before it is opened, because opening a pipe would wait for a writer.
     let metadata = match fs::metadata(path) {
         Ok(metadata) => metadata,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(io_error(path, "look at", error)),
+        Err(error) => return Err(io_error(path, "check", error)),
     };
     if !metadata.is_file() {
         return Err(CookieFileError::NotAFile(path.to_owned()));
@@ -100,7 +102,7 @@ fn read(path: &Path) -> Result<Option<Cookie>, CookieFileError> {
         let path = path.to_owned();
         return Err(CookieFileError::OpenToOthers { path, mode });
     }
-    // Room for line ends behind the longest cookie, and one byte more to see that it is too long.
+    // Enough for the longest cookie with line ends, and to detect a longer one.
     let most = u64::try_from(beam::limits::COOKIE).unwrap_or(u64::MAX).saturating_mul(2);
     let mut bytes = Vec::new();
     File::open(path)
@@ -109,12 +111,12 @@ fn read(path: &Path) -> Result<Option<Cookie>, CookieFileError> {
     Cookie::parse(&bytes).map(Some).map_err(|error| CookieFileError::Contents { path: path.to_owned(), error })
 }
 
-/// Makes the file whole or not at all, so that a node that starts at this moment never reads half a cookie. One that was
-/// made by somebody else meanwhile stays.
+/// Creates the file atomically, so that a node that starts at the same time never reads a part of a
+/// cookie. Keeps a file that another process creates first.
 fn create(path: &Path, random: impl FnOnce() -> io::Result<[u8; 16]>) -> Result<(), CookieFileError> {
-    let random = random().map_err(|error| io_error(path, "draw random bytes for", error))?;
+    let random = random().map_err(|error| io_error(path, "get random bytes for", error))?;
     let cookie: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
-    // The name carries another process's id, never the cookie.
+    // Unique to this process.
     let draft = path.with_extension(format!("cookie.{}", std::process::id()));
     let write = || {
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o400).open(&draft)?;
@@ -167,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn contents() {
+    fn trailing_line_ends_are_not_part_of_the_cookie() {
         let longest = "x".repeat(beam::limits::COOKIE);
         for (bytes, cookie) in [
             (&b"monster"[..], "monster"),
@@ -206,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_file_or_no_cookie_is_never_replaced() {
+    fn an_invalid_cookie_file_is_never_replaced() {
         let home = tempfile::tempdir().expect("directory");
         fs::create_dir(home.path().join(FILE)).expect("made");
         let error = read_or_create(Some(home.path()), None, random).expect_err("a directory");
@@ -221,7 +223,7 @@ mod tests {
             0,
         )
         .expect("made");
-        let error = read_or_create(Some(home.path()), None, random).expect_err("a pipe, and no waiting for it");
+        let error = read_or_create(Some(home.path()), None, random).expect_err("a pipe, without waiting for a writer");
         assert!(matches!(error, CookieFileError::NotAFile(_)), "{error}");
 
         for contents in [&b""[..], &[b'x'; 10_000]] {
@@ -233,20 +235,20 @@ mod tests {
     }
 
     #[test]
-    fn a_new_one_comes_whole_and_leaves_no_draft() {
+    fn a_cookie_file_is_created_atomically() {
         let home = tempfile::tempdir().expect("directory");
         let cookie = read_or_create(Some(home.path()), None, random).expect("made");
         assert_eq!(cookie.secret(), "30313233343536373839616263646566");
         assert_eq!(entries(home.path()), 1);
-        // Somebody else was faster: theirs stays.
+        // A file that another process created first is kept.
         create(&home.path().join(FILE), || Ok([0; 16])).expect("no error");
         assert_eq!(read_or_create(Some(home.path()), None, random).expect("there"), cookie);
         assert_eq!(entries(home.path()), 1);
     }
 
     #[test]
-    fn without_a_place_or_randomness_there_is_none() {
-        assert!(matches!(read_or_create(None, None, random), Err(CookieFileError::NoPlace)));
+    fn without_a_directory_or_random_bytes_no_file_is_created() {
+        assert!(matches!(read_or_create(None, None, random), Err(CookieFileError::NoDirectory)));
         let home = tempfile::tempdir().expect("directory");
         let dry = || Err(io::ErrorKind::Other.into());
         assert!(matches!(read_or_create(Some(home.path()), None, dry), Err(CookieFileError::Io { .. })));

@@ -1,4 +1,5 @@
-//! Why a configuration was refused: each says where the fault stands and what is allowed. No byte of a cookie is in any.
+//! Errors of the configuration. Each names the source and the allowed values. None contains a part
+//! of a cookie.
 
 use std::io;
 use std::path::PathBuf;
@@ -13,115 +14,115 @@ use crate::limits;
 /// Why a configuration was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A value is not one of those allowed.
-    #[error("{source_of_value}: {value} is refused; allowed is {allowed}")]
+    /// A value is not allowed.
+    #[error("{source_of_value}: invalid value {value}; expected {allowed}")]
     Invalid {
-        /// Where it stands.
+        /// The source of the value.
         source_of_value: Source,
         /// The value.
         value: String,
-        /// What would be right.
+        /// The allowed values.
         allowed: String,
     },
-    /// What was given cannot be home.
+    /// The directory cannot be home.
     #[error(transparent)]
     Home(#[from] HomeError),
-    /// The cookie, which must not be shown, is not one.
+    /// The cookie is invalid. Its value must not be shown.
     #[error("{source_of_value}: {error}")]
     Cookie {
-        /// Where it stands.
+        /// The source of the value.
         source_of_value: Source,
-        /// What is wrong with it.
+        /// Why it is invalid.
         error: CookieTextError,
     },
     /// The cookie is a number or a list.
     #[error("{0}: the cookie must be a string or an atom")]
     CookieNotText(Source),
-    /// The cookie's file is of no use.
+    /// The cookie file cannot be used.
     #[error(transparent)]
     CookieFile(#[from] CookieFileError),
-    /// Two names of one setting say different things.
-    #[error("{0} and {1} are the same setting, but are set to different values: set one of them")]
+    /// Two names of one setting have different values.
+    #[error("{0} and {1} are the same setting but have different values: set only one of them")]
     Contradiction(&'static str, &'static str),
-    /// A variable that is no text.
+    /// A variable is not UTF-8.
     #[error("{0} is not UTF-8")]
     NotUtf8(&'static str),
     /// The file cannot be read.
     #[error("{source_of_value}: cannot read {}: {error}", path.display())]
     File {
-        /// What named it.
+        /// The source of the path.
         source_of_value: Source,
         /// The file.
         path: PathBuf,
-        /// The system's answer.
+        /// The system's error.
         error: io::Error,
     },
     /// The file is too large.
-    #[error("{} is larger than {max} bytes: that is no sys.config", .0.display(), max = limits::SYS_CONFIG)]
+    #[error("{} is larger than {max} bytes, the limit for a sys.config", .0.display(), max = limits::SYS_CONFIG)]
     FileTooLarge(PathBuf),
-    /// The file is no `sys.config`.
+    /// The file is not a valid `sys.config`.
     #[error("{} {error}", path.display())]
     Syntax {
         /// The file.
         path: PathBuf,
-        /// Where and why.
+        /// Where and why it is invalid.
         error: SyntaxError,
     },
-    /// `~` stands for nothing.
+    /// `HOME` is needed but not set.
     #[error("HOME is not set, and ~/.hecate needs it: set HOME{advice} or HECATE_HOME")]
     NoHome {
-        /// The account's home directory, to copy.
+        /// Names the home directory of the account; empty if it is unknown.
         advice: String,
     },
-    /// `HOME` is no home.
+    /// `HOME` is not a home directory.
     #[error(
-        "HOME is {0:?}, which is no home directory: set HOME to the user's, or set HECATE_HOME and HECATE_ERLANG_COOKIE"
+        "HOME is {0:?}, which is not a home directory: set HOME to the user's, or set HECATE_HOME and HECATE_ERLANG_COOKIE"
     )]
     BadHome(PathBuf),
-    /// What is at `HOME` cannot be looked at.
-    #[error("cannot look at {path:?} (from HOME): {error}; see that its disk is sound, or set HECATE_HOME")]
-    HomeUnseen {
+    /// The system cannot read the directory at `HOME`.
+    #[error("cannot check {path:?} (from HOME): {error}; check its disk, or set HECATE_HOME")]
+    HomeUnreadable {
         /// The directory.
         path: PathBuf,
-        /// The system's answer.
+        /// The system's error.
         error: io::Error,
     },
-    /// Something else is where a directory belongs.
+    /// A file is at the path of a directory.
     #[error("{0:?} (from HOME) is not a directory: move it away, or set HOME or HECATE_HOME")]
-    HomeNoDirectory(PathBuf),
-    /// `HOME` belongs to somebody else, or is read-only.
+    HomeNotADirectory(PathBuf),
+    /// `HOME` is not writable.
     #[error(
-        "{path:?} (from HOME) is not ours to write ({error}): it belongs to uid {owner}, and we are uid {uid}; {}",
+        "{path:?} (from HOME) is not writable ({error}): its owner is uid {owner}, and the daemon runs as uid {uid}; {}",
         advice(error, owner == uid)
     )]
-    HomeNotOurs {
+    HomeNotWritable {
         /// The directory.
         path: PathBuf,
-        /// The system's answer.
+        /// The system's error.
         error: io::Error,
-        /// Its owner.
+        /// The owner of the directory.
         owner: u32,
-        /// Us.
+        /// The user of the daemon.
         uid: u32,
     },
-    /// The host's name cannot be in a node's name.
-    #[error("the host is called {0:?}, which cannot stand in a node's name: set HECATE_HOSTNAME")]
+    /// The host name cannot be part of a node name.
+    #[error("the host name {0:?} cannot be part of a node name: set HECATE_HOSTNAME")]
     Hostname(String),
 }
 
-/// Why a file was refused.
+/// A syntax error in a file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}: expected {expected}, found {found}")]
 pub struct SyntaxError {
     /// The line, counted from 1.
     pub line: usize,
-    /// What would have been right.
+    /// The expected text.
     pub expected: String,
-    /// What stood there instead.
+    /// The actual text.
     pub found: String,
 }
 
-/// Returns what to do about a home that cannot be written.
+/// Returns what to do if home is not writable.
 fn advice(error: &io::Error, is_ours: bool) -> &'static str {
     match error.kind() {
         io::ErrorKind::PermissionDenied if is_ours => "run `chmod u+rwx` on it, or set HECATE_HOME",

@@ -1,6 +1,7 @@
-//! Each setting read from its places into what it means, with its default: the one reading that [`super::load`],
-//! `--check-config` and `doctor` share, so that they cannot disagree. It makes nothing but, on request, a missing cookie
-//! file.
+//! Reads each setting from its sources, checks it and applies its default.
+//!
+//! [`super::load`], `--check-config` and `doctor` share these functions, so they cannot disagree.
+//! Only `cookie` creates a file.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -22,21 +23,21 @@ use crate::layout::Home;
 use crate::log::Format;
 use beam::name::NamePattern;
 
-/// What nodes that belong to Hecate are called.
+/// The default pattern of names to connect to.
 const OUR_NAMES: &str = "hecate*";
 
-/// Where the cookie is, without a word of what it is.
+/// Where the cookie comes from. Does not contain the cookie.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CookiePlace {
-    /// A variable or the file of the configuration.
+    /// A setting.
     Given(Source),
-    /// A file of its own.
+    /// A cookie file.
     File(PathBuf),
-    /// Nowhere yet: this file will be made.
-    ToBeMade(PathBuf),
+    /// This cookie file, which does not exist yet. It is created at the start.
+    ToBeCreated(PathBuf),
 }
 
-/// What `~` stands for.
+/// Returns the directory that `~` means.
 type Tilde<'a> = &'a dyn Fn() -> Result<PathBuf, Error>;
 
 impl Places<'_> {
@@ -46,10 +47,10 @@ impl Places<'_> {
 
     // ---- Places on disk -------------------------------------------------------------------------
 
-    /// Where home, our namespace and the socket are, for a daemon that writes there.
+    /// Returns the paths of home and the socket, for a daemon, which must be able to write in home.
     ///
     /// # Errors
-    /// See [`Error`], as with all of these.
+    /// See [`Error`].
     pub fn locations(&self) -> Result<Locations, Error> {
         let tilde = || home_to_write(self.environment);
         let home = self.home_of_all(&tilde)?;
@@ -57,7 +58,7 @@ impl Places<'_> {
         Ok(Locations { home, socket })
     }
 
-    /// Where the socket is, for a client of it.
+    /// Returns the path of the socket, for a client.
     pub(super) fn socket(&self) -> Result<PathBuf, Error> {
         let tilde = || home_directory(self.environment);
         match self.socket_given(&tilde)? {
@@ -71,10 +72,12 @@ impl Places<'_> {
             return Ok(Home::new(tilde()?.join(".hecate"))?);
         };
         let path = given.path(tilde)?;
-        // In the file it is our own namespace that is named.
+        // The file contains the path of our namespace.
         if matches!(given.source(), Source::File { .. }) {
             if path.parent().is_none_or(|home| home == Path::new("/")) {
-                return Err(given.refuse("a directory at least two levels below `/`: its parent is the home of all"));
+                return Err(
+                    given.refuse("a directory at least two levels below `/`: its parent is the home of all daemons")
+                );
             }
             return Ok(Home::around(path)?);
         }
@@ -84,14 +87,14 @@ impl Places<'_> {
         Ok(Home::new(path)?)
     }
 
-    /// A `data_dir` in the file that says something, but not to us.
+    /// Returns a warning if `data_dir` in the file has no effect.
     pub(super) fn unused_data_dir(&self) -> Result<Option<String>, Error> {
         let in_file = settings::HOME.key.and_then(|key| self.file.get(key));
         let (Some(other), Some(given)) = (in_file, self.get(&settings::HOME)?) else {
             return Ok(None);
         };
         let (other, by) = (other.source(), given.source());
-        Ok((other != by).then(|| format!("{other}: data_dir is not used, as {by} says where home is")))
+        Ok((other != by).then(|| format!("{other}: data_dir has no effect, because {by} sets home")))
     }
 
     fn socket_given(&self, tilde: Tilde<'_>) -> Result<Option<PathBuf>, Error> {
@@ -100,7 +103,7 @@ impl Places<'_> {
 
     // ---- The cluster ----------------------------------------------------------------------------
 
-    /// Our node's name, and whether it was asked for.
+    /// Returns the name of our node, and whether it was configured.
     ///
     /// # Errors
     /// See [`Error`].
@@ -123,12 +126,12 @@ impl Places<'_> {
     pub(super) fn hostname(&self) -> Result<String, Error> {
         Ok(match self.read(&settings::HOSTNAME, |given| host_part(given).map(str::to_owned))? {
             Some(host) => host,
-            // `erl -sname` too takes the host's name up to the first dot.
+            // Like `erl -sname`, uses the host name up to the first dot.
             None => self.environment.hostname.split('.').next().unwrap_or_default().to_owned(),
         })
     }
 
-    /// Nodes to connect to.
+    /// Returns the nodes to connect to.
     ///
     /// # Errors
     /// See [`Error`].
@@ -140,14 +143,15 @@ impl Places<'_> {
                 true => NodeName::parse(text),
                 false => NodeName::new(DEFAULT_NODE, text),
             };
-            // A colon is an address's, and not one before a port: EPMD knows the port.
+            // A host with a colon must be an IPv6 address. A port is not allowed, because EPMD
+            // returns it.
             let resolves = |node: &NodeName| !node.host().contains(':') || node.host().parse::<Ipv6Addr>().is_ok();
             node.ok().filter(resolves).ok_or_else(|| given.refuse(allowed))
         };
         Ok(self.read(&settings::CLUSTER_PEERS, |given| each(given, peer))?.unwrap_or_default())
     }
 
-    /// A DNS name whose addresses are those of more daemons.
+    /// Returns the DNS name whose addresses are hosts to connect to.
     ///
     /// # Errors
     /// See [`Error`].
@@ -155,7 +159,8 @@ impl Places<'_> {
         self.read(&settings::CLUSTER_DNS, |given| host_part(given).map(str::to_owned))
     }
 
-    /// Nodes that are named by address have long names, and never connect to one with a short name.
+    /// Returns a warning if DNS is used with a short node name: nodes found by DNS are named by
+    /// their addresses, which are long names.
     pub(super) fn dns_for_short_name(&self) -> Result<Option<String>, Error> {
         let ((node, _), Some(given)) = (self.node()?, self.get(&settings::CLUSTER_DNS)?) else {
             return Ok(None);
@@ -163,8 +168,8 @@ impl Places<'_> {
         let by = given.source();
         Ok((!node.is_long()).then(|| {
             format!(
-                "{by} finds nodes that are named by their addresses, and {node} can never connect to them: short and long names do \
-                 not mix; set HECATE_HOSTNAME to this host's address"
+                "{by} finds nodes that are named by their addresses, but {node} has a short name and cannot connect \
+                 to them: set HECATE_HOSTNAME to the address of this host"
             )
         }))
     }
@@ -178,7 +183,7 @@ impl Places<'_> {
         Ok(given.unwrap_or_else(|| NamePattern::parse(OUR_NAMES).into_iter().collect()))
     }
 
-    /// Each scope of process groups once, in the order given.
+    /// Returns the scopes of process groups without duplicates, in the configured order.
     ///
     /// # Errors
     /// See [`Error`].
@@ -200,7 +205,7 @@ impl Places<'_> {
         Ok(scopes)
     }
 
-    /// The address of the distribution port.
+    /// Returns the address of the distribution port.
     ///
     /// # Errors
     /// See [`Error`].
@@ -208,7 +213,7 @@ impl Places<'_> {
         Ok(self.read(&settings::LISTEN, address)?.unwrap_or(Ipv4Addr::UNSPECIFIED.into()))
     }
 
-    /// The distribution port, unless the system is to choose.
+    /// Returns the distribution port; none if the system chooses it.
     ///
     /// # Errors
     /// See [`Error`].
@@ -216,7 +221,7 @@ impl Places<'_> {
         self.read(&settings::DIST_PORT, Given::port)
     }
 
-    /// EPMD's port.
+    /// Returns the port of EPMD.
     ///
     /// # Errors
     /// See [`Error`].
@@ -240,7 +245,7 @@ impl Places<'_> {
         self.minute(&settings::NET_TICKTIME, 4)
     }
 
-    /// Returns the limit of the memory for all peers, in bytes.
+    /// Returns the memory limit for all peers together, in bytes.
     pub(super) fn peer_memory(&self) -> Result<usize, Error> {
         let given =
             self.read(&settings::PEER_MEMORY, |given| given.number(beam::limits::PEER_BYTES_LEAST, 1024 * 1024))?;
@@ -251,15 +256,15 @@ impl Places<'_> {
         self.minute(&settings::REGISTRATION_GRACE, 1)
     }
 
-    /// A time that is 60 s by default and at most an hour.
+    /// Reads a time that is 60 s by default and 1 h at most.
     fn minute(&self, setting: &Setting, least: u64) -> Result<Duration, Error> {
         let given = self.read(setting, |given| given.seconds(least, 3600))?;
         Ok(given.unwrap_or(Duration::from_secs(60)))
     }
 
-    // ---- Who may come in ------------------------------------------------------------------------
+    // ---- Access --------------------------------------------------------------------------------
 
-    /// Mode of directories that we make.
+    /// Returns the mode of new directories.
     ///
     /// # Errors
     /// See [`Error`].
@@ -271,7 +276,7 @@ impl Places<'_> {
         Ok(self.read(&settings::SOCKET_MODE, |given| given.mode(0o600))?.unwrap_or(0o600))
     }
 
-    /// Group of what we make.
+    /// Returns the group of new directories and the socket.
     ///
     /// # Errors
     /// See [`Error`].
@@ -279,7 +284,7 @@ impl Places<'_> {
         self.read(&settings::GROUP, group)
     }
 
-    /// Users who may call the API, and whose nodes may be connected to, besides our own and root.
+    /// Returns the users who may call the API and run nodes, besides our own user and root.
     ///
     /// # Errors
     /// See [`Error`].
@@ -297,9 +302,9 @@ impl Places<'_> {
 
     // ---- The cookie -----------------------------------------------------------------------------
 
-    /// The cookie. A missing cookie file is made, if the cookie is not given elsewhere.
+    /// Returns the cookie. Creates a cookie file if there is no cookie.
     pub(super) fn cookie(&self) -> Result<Cookie, Error> {
-        if let Some(cookie) = self.cookie_there()? {
+        if let Some(cookie) = self.existing_cookie()? {
             return Ok(cookie);
         }
         let files = self.cookie_files()?;
@@ -311,18 +316,18 @@ impl Places<'_> {
         Ok(cookie::create_first(&files, random)?)
     }
 
-    /// The cookie, if there is one; none is made.
+    /// Returns the cookie, if there is one. Does not create a file.
     ///
     /// # Errors
     /// See [`Error`].
-    pub fn cookie_there(&self) -> Result<Option<Cookie>, Error> {
+    pub fn existing_cookie(&self) -> Result<Option<Cookie>, Error> {
         if let Some((cookie, _)) = self.cookie_given()? {
             return Ok(Some(cookie));
         }
         Ok(cookie::read_first(&self.cookie_files()?)?.map(|(cookie, _)| cookie))
     }
 
-    /// Where the cookie is; it is read, and nothing is made.
+    /// Returns where the cookie comes from, after checking it. Does not create a file.
     ///
     /// # Errors
     /// See [`Error`].
@@ -334,8 +339,8 @@ impl Places<'_> {
         if let Some((_, path)) = cookie::read_first(&files)? {
             return Ok(CookiePlace::File(path));
         }
-        let first = files.into_iter().next().ok_or(CookieFileError::NoPlace)?;
-        Ok(CookiePlace::ToBeMade(first))
+        let first = files.into_iter().next().ok_or(CookieFileError::NoDirectory)?;
+        Ok(CookiePlace::ToBeCreated(first))
     }
 
     fn cookie_given(&self) -> Result<Option<(Cookie, Source)>, Error> {
@@ -343,7 +348,7 @@ impl Places<'_> {
             return Ok(None);
         };
         let source = given.source().clone();
-        // Not `Given::text`, whose refusal would show the value.
+        // Not `Given::text`, whose error would show the value.
         let Some(text) = given.as_text() else {
             return Err(Error::CookieNotText(source));
         };
@@ -368,7 +373,7 @@ impl Places<'_> {
 
 // ---- HOME -----------------------------------------------------------------------------------
 
-/// `HOME` alone, as everywhere in the ecosystem.
+/// Returns `HOME`. As in all of Hecate, the home of the account is not used.
 fn home_directory(environment: &Environment) -> Result<PathBuf, Error> {
     let Some(home) = environment.text("HOME")?.map(PathBuf::from) else {
         let account = environment.account_home.as_ref();
@@ -381,10 +386,10 @@ fn home_directory(environment: &Environment) -> Result<PathBuf, Error> {
     Ok(home)
 }
 
-/// The same, if we can write there: a daemon has to, its clients have not.
+/// Returns `HOME` if it is writable, which only a daemon needs.
 fn home_to_write(environment: &Environment) -> Result<PathBuf, Error> {
     let home = home_directory(environment)?;
-    // What counts is the directory that we write to; before the first start that is HOME itself.
+    // Before the first start, `.hecate` does not exist, so HOME must be writable.
     let ours = home.join(".hecate");
     let missing = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
     let (path, metadata) = match ours.metadata() {
@@ -393,15 +398,15 @@ fn home_to_write(environment: &Environment) -> Result<PathBuf, Error> {
     };
     let metadata = metadata.map_err(|error| match missing(&error) {
         true => Error::BadHome(home.clone()),
-        false => Error::HomeUnseen { path: path.clone(), error },
+        false => Error::HomeUnreadable { path: path.clone(), error },
     })?;
     if !metadata.is_dir() {
-        return Err(Error::HomeNoDirectory(path));
+        return Err(Error::HomeNotADirectory(path));
     }
     let access = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
     if let Err(errno) = rustix::fs::access(&path, access) {
         let uid = rustix::process::geteuid().as_raw();
-        return Err(Error::HomeNotOurs { path, error: errno.into(), owner: metadata.uid(), uid });
+        return Err(Error::HomeNotWritable { path, error: errno.into(), owner: metadata.uid(), uid });
     }
     Ok(home)
 }
@@ -425,17 +430,17 @@ fn address(given: &Given) -> Result<IpAddr, Error> {
 }
 
 fn uid(given: &Given) -> Result<u32, Error> {
-    // The last number means "no user" to the system.
+    // For system calls, the largest number means "no user".
     let number = given.number(0, u64::from(u32::MAX) - 1)?;
-    u32::try_from(number).map_err(|_| given.refuse("a user's number"))
+    u32::try_from(number).map_err(|_| given.refuse("the number of a user"))
 }
 
-/// A group by number, or by its name in `/etc/group`; other sources of groups need the number.
+/// Reads a group: its number, or its name in `/etc/group`.
 fn group(given: &Given) -> Result<u32, Error> {
     if let Ok(number) = uid(given) {
         return Ok(number);
     }
-    let allowed = "a group's number, or its name in /etc/group";
+    let allowed = "the number of a group, or its name in /etc/group";
     let name = given.text(allowed)?;
     let found = accounts::gid_of(name);
     let found = found.map_err(|error| given.refuse(format!("{allowed}, which cannot be read: {error}")))?;

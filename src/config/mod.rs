@@ -1,7 +1,7 @@
-//! What the daemon is told: flags over environment over file over default, read into one checked [`Config`].
+//! Reads the configuration: flags take precedence over the environment, the file and the defaults.
 //!
-//! It binds nothing and connects nowhere; the only file it ever makes is a missing cookie. Each setting stands once, in
-//! [`settings`]. The names are those that the ecosystem and `erl` use already.
+//! Opens no socket, and creates no file except a missing cookie file. [`settings`] lists each
+//! setting once. Its names are those that Hecate and `erl` already use.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -37,82 +37,82 @@ use settings::SETTINGS;
 use sys_config::SysConfig;
 use value::Given;
 
-/// The short name of our node and of every other primary daemon, unless it is told otherwise.
+/// The default short name of a daemon's node.
 pub const DEFAULT_NODE: &str = "hecate";
 
-/// All that the daemon is told.
+/// The checked configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
-    /// Where home, our namespace and the socket are.
+    /// The paths of home and the socket.
     pub locations: Locations,
-    /// Our node's name.
+    /// The name of our node.
     pub node: NodeName,
-    /// Whether the name was asked for: only then is it an error that it is taken.
+    /// Whether the name was configured. Such a name is never replaced if it is taken.
     pub node_explicit: bool,
-    /// The cluster's secret.
+    /// The cookie of the cluster.
     pub cookie: Cookie,
     /// Nodes to connect to.
     pub peers: Vec<NodeName>,
     /// A DNS name whose addresses are hosts to connect to.
     pub cluster_dns: Option<String>,
-    /// Which names in this host's EPMD are connected to.
+    /// Which names in this host's EPMD to connect to.
     pub epmd_names: Vec<NamePattern>,
-    /// Scopes of pg to take part in, at least one.
+    /// The scopes of pg to join, at least one.
     pub pg_scopes: Vec<String>,
-    /// Address of the distribution port.
+    /// The address of the distribution port.
     pub listen: IpAddr,
     /// The distribution port; none means that the system chooses.
     pub dist_port: Option<u16>,
-    /// EPMD's port.
+    /// The port of EPMD.
     pub epmd_port: u16,
-    /// Addresses that EPMD listens on besides loopback, where we serve it; none means all.
+    /// The addresses, besides loopback, of an EPMD that we start or serve. If empty, the defaults.
     pub epmd_addresses: Vec<IpAddr>,
     /// Whether our node is hidden.
     pub hidden: bool,
     /// Whether to ask new peers to connect to each other.
     pub introduce_peers: bool,
-    /// Silence after which a peer counts as gone.
+    /// Time without data after which a peer is disconnected.
     pub net_ticktime: Duration,
-    /// Limit of the memory for all peers, in bytes.
+    /// The memory limit for all peers together, in bytes.
     pub peer_memory: usize,
-    /// How long a registration holds without a sign of life.
+    /// How long a new plugin may take to show a sign of life.
     pub registration_grace: Duration,
-    /// Mode of directories that we make.
+    /// The mode of new directories.
     pub dir_mode: u32,
-    /// Mode of the socket.
+    /// The mode of the socket.
     pub socket_mode: u32,
-    /// Group of directories that we make and of the socket.
+    /// The group of new directories and the socket.
     pub group: Option<u32>,
-    /// Users who may call the API, besides our own and root.
+    /// Users who may call the API, besides our own user and root.
     pub allowed_uids: Vec<u32>,
-    /// What is logged, in the syntax of `tracing_subscriber::filter::Targets`.
+    /// The log filter, in the syntax of `tracing_subscriber::filter::Targets`.
     pub log: String,
-    /// The form of the log.
+    /// The format of the log.
     pub log_format: Format,
 }
 
-/// Where things are. Every path is absolute and UTF-8.
+/// The paths of home and the socket, absolute and in UTF-8.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Locations {
-    /// The root of all components, and our own namespace in it.
+    /// The home of all Hecate daemons, which contains our namespace.
     pub home: Home,
-    /// The socket of the API.
+    /// The API socket.
     pub socket: PathBuf,
 }
 
-/// A configuration, and what is odd about it but no reason to refuse it.
+/// A configuration with its warnings.
 #[derive(Debug)]
 pub struct Loaded {
     /// The configuration.
     pub config: Config,
-    /// Sentences for the log.
+    /// Warnings for the log, which do not prevent a start.
     pub warnings: Vec<String>,
 }
 
-/// Reads the whole configuration. A missing cookie file is made, if a cookie is needed from one.
+/// Reads the configuration. If no cookie is configured and no cookie file exists, creates one.
 ///
 /// # Errors
-/// The first thing that is wrong, see [`Error`].
+/// The first [`Error`].
 pub fn load(flags: &Flags, environment: &Environment) -> Result<Loaded, Error> {
     let places = Places::find(flags, environment)?;
     let mut warnings = unknown_keys(&places.file);
@@ -143,13 +143,13 @@ pub fn load(flags: &Flags, environment: &Environment) -> Result<Loaded, Error> {
         allowed_uids: places.allowed_uids()?,
         log: places.log()?,
         log_format: places.log_format()?,
-        // Last, as it may make a file: nothing is left behind by a configuration that is refused.
+        // Last, because it may create a file, which an invalid configuration must not do.
         cookie: places.cookie()?,
     };
     Ok(Loaded { config, warnings })
 }
 
-/// Reads only where the socket is, which is all that a client of it needs.
+/// Reads only the path of the socket, for clients of the API.
 ///
 /// # Errors
 /// See [`Error`].
@@ -160,17 +160,17 @@ pub fn socket_path(flags: &Flags, environment: &Environment) -> Result<PathBuf, 
 // ---- The file -------------------------------------------------------------------------------
 
 impl<'a> Places<'a> {
-    /// The three places, with the file read.
+    /// Returns the sources of settings, after reading the file.
     ///
     /// # Errors
-    /// A file is named, and can't be read or is no `sys.config`.
+    /// The configured file cannot be read or is not a valid `sys.config`.
     pub fn find(flags: &'a Flags, environment: &'a Environment) -> Result<Self, Error> {
         let places = Places { flags, environment, file: SysConfig::default() };
         let file = places.get(&settings::CONFIG)?.map(|given| read_file(&given)).transpose()?;
         Ok(Self { file: file.unwrap_or_default(), ..places })
     }
 
-    /// The file, if there is one.
+    /// Returns the path of the file, if one is configured.
     fn file_path(&self) -> Result<Option<PathBuf>, Error> {
         let named = self.get(&settings::CONFIG)?;
         named.map(|given| Ok(PathBuf::from(given.text("the path of a file")?))).transpose()
@@ -200,7 +200,7 @@ fn unknown_keys(file: &SysConfig) -> Vec<String> {
         let near = keys().map(|known| (strsim::damerau_levenshtein(key, known), known)).min();
         let nearest = near.filter(|(edits, _)| *edits <= 3).map(|(_, known)| known);
         let advice = nearest.map(|known| format!("; did you mean `{known}`?"));
-        format!("{source}: `{key}` is no setting of hecate and is ignored{}", advice.unwrap_or_default())
+        format!("{source}: `{key}` is not a setting of hecate and is ignored{}", advice.unwrap_or_default())
     };
     file.unknown().map(warning).collect()
 }

@@ -1,7 +1,8 @@
-//! Every setting, once: its flag, its environment variables and its key in `sys.config`, and the look-up that puts
-//! flags over environment over file.
+//! Lists the settings with their flags, environment variables and keys in `sys.config`, and finds
+//! their values. Flags take precedence over the environment, and the environment over the file.
 //!
-//! It never interprets a value; `value.rs` reads one by its type and `mod.rs` puts the defaults.
+//! Values are not interpreted here: `fields` reads each setting with its default, and `value` reads
+//! the types.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -12,22 +13,23 @@ use super::source::Source;
 use super::sys_config::SysConfig;
 use super::value::{Given, Value};
 
-/// One setting and the places it may come from.
+/// A setting and its possible sources.
 #[derive(Debug)]
 pub struct Setting {
-    /// The flag without its dashes; none for what must not stand in a process list.
+    /// The flag without its dashes; none for a secret, because other users can read the arguments
+    /// of a process.
     pub flag: Option<&'static str>,
-    /// Environment variables. Where there are two, they are two names of the same thing.
+    /// The environment variables. Two variables are two names of the same setting.
     pub env: &'static [&'static str],
-    /// The key inside `{hecate, [...]}`; none for what must be known before the file is read.
+    /// The key inside `{hecate, [...]}`; none for a setting that is needed to read the file.
     pub key: Option<&'static str>,
-    /// How `--help` calls the value.
+    /// The name of the value in `--help`.
     pub value: &'static str,
-    /// What it means, and its default, in a line of `-h`.
+    /// The meaning and the default, one line in `-h`.
     pub help: &'static str,
-    /// More about it, for `--help` and `docs/configuration.md`.
+    /// More details, for `--help` and `docs/configuration.md`.
     pub details: &'static str,
-    /// Whether the clients of the socket need it too.
+    /// Whether clients of the API need it too.
     pub for_clients: bool,
     /// Whether the flag alone means `true`.
     pub switch: bool,
@@ -44,7 +46,7 @@ const PLAIN: Setting = Setting {
     switch: false,
 };
 
-/// The file to read.
+/// The file of settings.
 pub const CONFIG: Setting = Setting {
     flag: Some("config"),
     env: &["HECATE_CONFIG"],
@@ -113,7 +115,7 @@ pub const CLUSTER_DNS: Setting = Setting {
     details: "Resolves A and AAAA records repeatedly",
     ..PLAIN
 };
-/// Which names in this host's EPMD are connected to.
+/// Which names in this host's EPMD to connect to.
 pub const EPMD_NAMES: Setting = Setting {
     flag: Some("epmd-names"),
     env: &["HECATE_EPMD_NAMES"],
@@ -123,7 +125,7 @@ pub const EPMD_NAMES: Setting = Setting {
     details: "`*` matches any characters",
     ..PLAIN
 };
-/// Scopes of pg.
+/// The scopes of pg to join.
 pub const PG_SCOPES: Setting = Setting {
     flag: Some("pg-scopes"),
     env: &["HECATE_PG_SCOPES"],
@@ -151,7 +153,7 @@ pub const HIDDEN: Setting = Setting {
     switch: true,
     ..PLAIN
 };
-/// Mode of directories that we make.
+/// The mode of new directories.
 pub const DIR_MODE: Setting = Setting {
     flag: Some("dir-mode"),
     env: &["HECATE_DIR_MODE"],
@@ -160,7 +162,7 @@ pub const DIR_MODE: Setting = Setting {
     help: "Mode of new directories [default: 0700]",
     ..PLAIN
 };
-/// Mode of the socket.
+/// The mode of the socket.
 pub const SOCKET_MODE: Setting = Setting {
     flag: Some("socket-mode"),
     env: &["HECATE_SOCKET_MODE"],
@@ -169,7 +171,7 @@ pub const SOCKET_MODE: Setting = Setting {
     help: "Mode of the socket [default: 0600]",
     ..PLAIN
 };
-/// Group of what we make.
+/// The group of new directories and the socket.
 pub const GROUP: Setting = Setting {
     flag: Some("group"),
     env: &["HECATE_GROUP"],
@@ -178,7 +180,7 @@ pub const GROUP: Setting = Setting {
     help: "Group of new directories and the socket, by name or number",
     ..PLAIN
 };
-/// Users who may connect besides our own and root.
+/// Users who may call the API and run nodes, besides our own user and root.
 pub const ALLOWED_UIDS: Setting = Setting {
     flag: Some("allowed-uids"),
     env: &["HECATE_ALLOWED_UIDS"],
@@ -188,7 +190,7 @@ pub const ALLOWED_UIDS: Setting = Setting {
     details: "The user of the daemon and root are always allowed",
     ..PLAIN
 };
-/// EPMD's port.
+/// The port of EPMD.
 pub const EPMD_PORT: Setting = Setting {
     flag: Some("epmd-port"),
     env: &["ERL_EPMD_PORT"],
@@ -197,7 +199,7 @@ pub const EPMD_PORT: Setting = Setting {
     help: "Port of EPMD [default: 4369]",
     ..PLAIN
 };
-/// Addresses that EPMD listens on.
+/// The addresses of an EPMD that the daemon starts or serves.
 pub const EPMD_ADDRESS: Setting = Setting {
     flag: Some("epmd-address"),
     env: &["ERL_EPMD_ADDRESS"],
@@ -226,7 +228,7 @@ pub const INTRODUCE_PEERS: Setting = Setting {
     switch: true,
     ..PLAIN
 };
-/// Ticks of the distribution.
+/// The tick time of the distribution.
 pub const NET_TICKTIME: Setting = Setting {
     flag: Some("net-ticktime"),
     env: &["HECATE_NET_TICKTIME"],
@@ -235,7 +237,7 @@ pub const NET_TICKTIME: Setting = Setting {
     help: "Seconds of silence until a peer is disconnected [default: 60]",
     ..PLAIN
 };
-/// Memory for all peers.
+/// The memory limit for all peers together.
 pub const PEER_MEMORY: Setting = Setting {
     flag: Some("peer-memory"),
     env: &["HECATE_PEER_MEMORY"],
@@ -245,7 +247,7 @@ pub const PEER_MEMORY: Setting = Setting {
     details: "Beyond the limit, the daemon closes the largest connection",
     ..PLAIN
 };
-/// How long a registration holds without a sign of life.
+/// How long a new plugin may take to show a sign of life.
 pub const REGISTRATION_GRACE: Setting = Setting {
     flag: Some("registration-grace"),
     env: &["HECATE_REGISTRATION_GRACE"],
@@ -255,7 +257,7 @@ pub const REGISTRATION_GRACE: Setting = Setting {
     details: "Then a plugin with neither a socket nor a node is stopped",
     ..PLAIN
 };
-/// What is logged.
+/// The log filter.
 pub const LOG: Setting = Setting {
     flag: Some("log"),
     env: &["HECATE_LOG"],
@@ -265,7 +267,7 @@ pub const LOG: Setting = Setting {
     ..PLAIN
 };
 
-/// The form of the log.
+/// The format of the log.
 pub const LOG_FORMAT: Setting = Setting {
     flag: Some("log-format"),
     env: &["HECATE_LOG_FORMAT"],
@@ -275,7 +277,7 @@ pub const LOG_FORMAT: Setting = Setting {
     ..PLAIN
 };
 
-/// All of them, in the order of `--help`.
+/// All settings, in the order of `--help`.
 pub const SETTINGS: &[&Setting] = &[
     &CONFIG,
     &HOME,
@@ -304,24 +306,24 @@ pub const SETTINGS: &[&Setting] = &[
     &LOG_FORMAT,
 ];
 
-/// The flags of the command line, by name without dashes.
+/// The flags of the command line, by their names without dashes.
 pub type Flags = BTreeMap<&'static str, String>;
 
-/// What of the world outside configuration depends on, taken once so that tests can say what it is.
+/// The environment of the process, which tests can replace.
 ///
-/// No `Debug`: it may hold the cookie.
+/// Does not implement `Debug`, because it may contain the cookie.
 #[derive(Clone, Default)]
 pub struct Environment {
     /// The variables of [`SETTINGS`], and `HOME` and `XDG_CONFIG_HOME`.
     pub variables: BTreeMap<String, OsString>,
-    /// The host's name as `uname` gives it.
+    /// The host name, from `uname`.
     pub hostname: String,
-    /// The home directory that the user's account has, for advice when `HOME` is unset.
+    /// The home directory of the user's account, for the error if `HOME` is not set.
     pub account_home: Option<PathBuf>,
 }
 
 impl Environment {
-    /// That of this process.
+    /// Returns the environment of this process.
     #[must_use]
     pub fn of_process() -> Self {
         let names = SETTINGS.iter().flat_map(|setting| setting.env.iter());
@@ -336,7 +338,8 @@ impl Environment {
         }
     }
 
-    /// A variable as text. An empty one counts as unset: that is how compose files and units leave one out.
+    /// Returns a variable as text. An empty variable counts as not set, because compose files and
+    /// units cannot unset one.
     pub(super) fn text(&self, name: &'static str) -> Result<Option<&str>, Error> {
         match self.variables.get(name) {
             None => Ok(None),
@@ -346,7 +349,7 @@ impl Environment {
     }
 }
 
-/// The places that settings come from, in their order.
+/// The sources of settings, in order of precedence.
 pub struct Places<'a> {
     pub(super) flags: &'a Flags,
     pub(super) environment: &'a Environment,
@@ -354,7 +357,7 @@ pub struct Places<'a> {
 }
 
 impl Places<'_> {
-    /// The value of a setting where it was given, and by whom.
+    /// Returns the value of a setting and its source; none if it is not set.
     pub(super) fn get(&self, setting: &Setting) -> Result<Option<Given>, Error> {
         if let Some(given) = from_flag(self.flags, setting) {
             return Ok(Some(given));
@@ -366,14 +369,14 @@ impl Places<'_> {
     }
 }
 
-/// A setting from its flag alone.
+/// Returns the value of the flag of a setting.
 fn from_flag(flags: &Flags, setting: &Setting) -> Option<Given> {
     let name = setting.flag?;
     let value = Value::Text(flags.get(name)?.clone());
     Some(Given::new(value, Source::Flag(name)))
 }
 
-/// A setting from its variables alone.
+/// Returns the value of the variables of a setting.
 fn from_environment(environment: &Environment, setting: &Setting) -> Result<Option<Given>, Error> {
     let mut found: Option<(&'static str, &str)> = None;
     for name in setting.env {

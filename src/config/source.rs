@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-/// Where a value came from.
+/// The source of a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
     /// A flag, without its dashes.
@@ -12,7 +12,7 @@ pub enum Source {
     Variable(&'static str),
     /// A line of the file.
     File {
-        /// The file as it was named.
+        /// The path of the file, as configured.
         path: PathBuf,
         /// The line, counted from 1.
         line: usize,

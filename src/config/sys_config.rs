@@ -1,8 +1,8 @@
-//! Reads `sys.config`: `[{hecate, [{Key, Value}, ...]}, ...].`, of which only the part of `hecate` is used.
+//! Reads the settings of `hecate` from a `sys.config`: `[{hecate, [{Key, Value}, ...]}, ...].`
 //!
-//! The tokens are `erl_tokenize`'s; nothing is evaluated. What belongs to other applications, and values of keys that are
-//! not ours, is skipped by its brackets alone. Size and depth are bounded. Syntax: config(4) of OTP's kernel, without its
-//! inclusion of other files.
+//! The crate `erl_tokenize` splits the text into tokens; nothing is evaluated. Other applications,
+//! and the values of unknown keys, are skipped by matching brackets. Size and depth are limited.
+//! The syntax is that of config(4) of OTP's kernel, without the inclusion of other files.
 
 use std::path::{Path, PathBuf};
 
@@ -13,7 +13,7 @@ use super::source::Source;
 use super::value::{Given, Value};
 use crate::limits;
 
-/// What the file says for `hecate`.
+/// The settings of `hecate` in the file.
 #[derive(Default)]
 pub(super) struct SysConfig {
     path: PathBuf,
@@ -23,24 +23,27 @@ pub(super) struct SysConfig {
 struct Entry {
     key: String,
     line: usize,
-    /// None for a key that is not ours.
+    /// None for an unknown key.
     value: Option<Value>,
 }
 
 impl SysConfig {
-    /// Parses the text of a file; `known` says which keys are ours.
+    /// Parses the text of a file. `known` returns whether a key is a setting of hecate.
+    ///
+    /// # Errors
+    /// The first [`SyntaxError`].
     pub(super) fn parse(path: &Path, text: &str, known: impl Fn(&str) -> bool) -> Result<Self, SyntaxError> {
         let mut parser = Parser { text, position: Position::new(), peeked: None };
         Ok(Self { path: path.to_owned(), entries: parser.file(&known)? })
     }
 
-    /// The value of one of our keys.
+    /// Returns the value of a known key.
     pub(super) fn get(&self, key: &str) -> Option<Given> {
         let entry = self.entries.iter().find(|entry| entry.key == key)?;
         Some(Given::new(entry.value.clone()?, self.source(entry)))
     }
 
-    /// The keys inside `hecate` that are not ours, with their places.
+    /// Returns the unknown keys inside `hecate`, with their sources.
     pub(super) fn unknown(&self) -> impl Iterator<Item = (&str, Source)> {
         let unknown = self.entries.iter().filter(|entry| entry.value.is_none());
         unknown.map(|entry| (entry.key.as_str(), self.source(entry)))
@@ -70,7 +73,7 @@ impl<'a> Parser<'a> {
                 if application != "hecate" {
                     self.skip_rest_of_tuple()?;
                 } else if hecate.is_some() {
-                    return Err(syntax(line, "`hecate` once", "it a second time"));
+                    return Err(syntax(line, "`hecate` once", "a second `hecate`"));
                 } else {
                     hecate = Some(self.entries(known)?);
                     self.expect(Symbol::CloseBrace, "`}` after the settings of hecate")?;
@@ -87,7 +90,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// The list behind `{hecate,`.
+    /// Reads the list after `{hecate,`.
     fn entries(&mut self, known: &impl Fn(&str) -> bool) -> Result<Vec<Entry>, SyntaxError> {
         let mut entries: Vec<Entry> = Vec::new();
         self.expect(Symbol::OpenSquare, "`[`, the list of the settings of hecate")?;
@@ -108,7 +111,7 @@ impl<'a> Parser<'a> {
                 None
             };
             if entries.iter().any(|entry| entry.key == key) {
-                return Err(syntax(line, "each setting once", &format!("`{key}` a second time")));
+                return Err(syntax(line, "each setting once", &format!("a second `{key}`")));
             }
             entries.push(Entry { key, line, value });
             if self.end_of_list()? {
@@ -117,7 +120,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// A value of one of our settings: text, a number, or a list of values.
+    /// Reads the value of a setting: text, a number, or a list of values.
     fn value(&mut self, depth: usize) -> Result<Value, SyntaxError> {
         const EXPECTED: &str = "a string, an atom, a whole number or a list of them";
         if depth >= limits::SYS_CONFIG_DEPTH {
@@ -134,7 +137,7 @@ impl<'a> Parser<'a> {
                     return Err(self.unexpected(token, "a string inside `<<...>>`"));
                 };
                 let value = self.rest_of_string(text.into_owned())?;
-                // `<<"text"/utf8>>` is how a binary beyond Latin-1 is written.
+                // A binary with characters beyond Latin-1 is written `<<"text"/utf8>>`.
                 if self.take(Symbol::Slash)? {
                     self.atom("`utf8`")?;
                 }
@@ -157,7 +160,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// Strings that follow each other are one.
+    /// Reads the strings that follow, which Erlang joins with `text`.
     fn rest_of_string(&mut self, mut text: String) -> Result<Value, SyntaxError> {
         while let Some(token) = self.peek()? {
             let TokenValue::String(more) = token.value(self.text) else {
@@ -169,7 +172,7 @@ impl<'a> Parser<'a> {
         Ok(Value::Text(text))
     }
 
-    /// Skips to behind the `}` of the tuple that we are in, minding every bracket between.
+    /// Skips the rest of the current tuple with its `}`, matching all brackets in between.
     fn skip_rest_of_tuple(&mut self) -> Result<(), SyntaxError> {
         let mut awaited = vec![Symbol::CloseBrace];
         while let Some(expected) = awaited.last().copied() {
@@ -201,7 +204,7 @@ impl<'a> Parser<'a> {
         Ok(())
     }
 
-    /// `,` and more to come, or `]`.
+    /// Reads `,` or `]`. Returns whether it is the end of the list.
     fn end_of_list(&mut self) -> Result<bool, SyntaxError> {
         if self.take(Symbol::Comma)? {
             return Ok(false);
@@ -240,7 +243,7 @@ impl<'a> Parser<'a> {
         Ok(token)
     }
 
-    /// The next token that is neither blank nor comment.
+    /// Returns the next token that is not whitespace or a comment, without consuming it.
     fn peek(&mut self) -> Result<Option<Token>, SyntaxError> {
         while self.peeked.is_none() {
             let scanned = erl_tokenize::scan_token(self.text, self.position);

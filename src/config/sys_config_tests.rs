@@ -5,7 +5,7 @@ fn parse(text: &str) -> Result<SysConfig, SyntaxError> {
     SysConfig::parse(Path::new("sys.config"), text, known)
 }
 
-/// What the file says for a key, as an error would show it, and where.
+/// Returns the value of a key as text, and its source.
 fn value(text: &str, key: &str) -> Option<(String, String)> {
     let given = parse(text).expect(text).get(key)?;
     let value = given
@@ -18,7 +18,7 @@ fn value(text: &str, key: &str) -> Option<(String, String)> {
 }
 
 #[test]
-fn the_convention_s_own_example() {
+fn the_example_in_the_convention_is_read() {
     let text = r#"[{hecate, [{data_dir, "~/.hecate/hecate-daemon"}]}]."#;
     let expected = ("~/.hecate/hecate-daemon".to_owned(), "sys.config line 1".to_owned());
     assert_eq!(value(text, "data_dir"), Some(expected));
@@ -26,7 +26,7 @@ fn the_convention_s_own_example() {
 }
 
 #[test]
-fn all_ways_of_writing_text() {
+fn text_may_be_written_in_each_way_of_erlang() {
     for term in [
         r#""a b""#,
         r#""a" " b""#,
@@ -46,7 +46,7 @@ fn all_ways_of_writing_text() {
 }
 
 #[test]
-fn lists_and_numbers() {
+fn lists_and_numbers_are_read() {
     let text = "[{hecate, [{list, [a, \"b\", <<\"c\">>, 'd@e']}, {port, 16#ff}]}].";
     assert_eq!(value(text, "list").expect("there").0, "a|b|c|d@e");
     let number = parse(text).expect("valid").get("port").expect("there").number(0, 1000);
@@ -55,7 +55,7 @@ fn lists_and_numbers() {
 }
 
 #[test]
-fn what_is_not_ours_is_skipped() {
+fn other_applications_and_unknown_keys_are_skipped() {
     let text = r##"[
         {kernel, [{logger, [{handler, default, logger_std_h, #{level => info, f => fun m:f/1}}]}, {x, -1.5e3}]},
         {other, [{k, <<1:8, 2/little, "}]">>}, {[{"]", $]}], #{}, []} | tail]},
@@ -69,7 +69,7 @@ fn what_is_not_ours_is_skipped() {
 }
 
 #[test]
-fn empty_ones() {
+fn empty_lists_are_accepted() {
     for text in ["[].", "[{hecate, []}].", "[{kernel, []}].", "% only\n[ ] ."] {
         assert_eq!(value(text, "data_dir"), None, "{text}");
     }
@@ -91,8 +91,8 @@ fn errors_name_the_line_and_what_was_expected() {
         ("[{hecate, [\n{data_dir, {x}}]}].", 2, "a string, an atom", "`{`"),
         ("[{hecate, [\n{data_dir, -1}]}].", 2, "a string, an atom", "`-`"),
         ("[{hecate, [\n{port, 99999999999999999999999}]}].", 2, "a string, an atom", "`99999999999999999999`"),
-        ("[{hecate, [{data_dir, \"a\"},\n{data_dir, \"b\"}]}].", 2, "each setting once", "`data_dir` a second time"),
-        ("[{hecate, []},\n{hecate, []}].", 2, "`hecate` once", "a second time"),
+        ("[{hecate, [{data_dir, \"a\"},\n{data_dir, \"b\"}]}].", 2, "each setting once", "a second `data_dir`"),
+        ("[{hecate, []},\n{hecate, []}].", 2, "`hecate` once", "a second `hecate`"),
         ("[{kernel, [(]}].", 1, "`)`", "`]`"),
         ("[{kernel, [}].", 1, "`]`", "`}`"),
         ("[{kernel, [", 1, "`]`", "the end of the file"),
@@ -116,7 +116,7 @@ fn nesting_is_bounded() {
         let (open, close) = ("[".repeat(depth), "]".repeat(depth));
         parse(&format!("[{{{application}, {open}{close}}}].")).map(|_| ())
     };
-    // One level is the tuple's own.
+    // The tuple itself is one level.
     nested("kernel", limits::SYS_CONFIG_DEPTH - 1).expect("as deep as allowed");
     let error = nested("kernel", limits::SYS_CONFIG_DEPTH).expect_err("one deeper");
     assert_eq!(error.found, "a term nested too deeply");
@@ -127,12 +127,12 @@ fn nesting_is_bounded() {
     };
     ours(limits::SYS_CONFIG_DEPTH).expect("as deep as allowed");
     assert_eq!(ours(limits::SYS_CONFIG_DEPTH + 1).expect_err("one deeper").found, "a term nested too deeply");
-    assert!(ours(100_000).is_err(), "and no stack is used up by it");
+    assert!(ours(100_000).is_err(), "without a stack overflow");
 }
 
 proptest::proptest! {
     #[test]
-    fn nothing_makes_it_panic(text in "[\\[\\]{}()<>,.#\"'$\\\\%~ \\na-z0-9_@/:|=+-]{0,80}") {
+    fn no_text_causes_a_panic(text in "[\\[\\]{}()<>,.#\"'$\\\\%~ \\na-z0-9_@/:|=+-]{0,80}") {
         let _ = parse(&text);
         let _ = parse(&format!("[{{hecate, [{{list, {text}"));
         let _ = parse(&format!("[{{kernel, {text}"));

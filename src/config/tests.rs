@@ -82,11 +82,11 @@ fn the_defaults() {
     assert_eq!(config.epmd_names, [NamePattern::parse("hecate*").expect("valid")]);
 }
 
-/// A setting; what stands in the file, the variable and the flag, each with what the configuration then holds; and how
-/// that is read from it.
+/// A setting; its text in the file, the variable and the flag, each with the resulting value; and a
+/// function that returns this value.
 type Row = (&'static Setting, [(&'static str, &'static str); 3], fn(&Config) -> String);
 
-/// Every setting but the name of the file.
+/// Every setting except the path of the file.
 const ROWS: &[Row] = &[
     (&settings::HOME, [(r#""/f/own""#, "/f"), ("/e", "/e"), ("/c", "/c")], |c| {
         c.locations.home.root().display().to_string()
@@ -145,8 +145,8 @@ const ROWS: &[Row] = &[
 ];
 
 #[test]
-fn flags_over_environment_over_file() {
-    assert_eq!(ROWS.len() + 1, SETTINGS.len(), "every setting but the name of the file");
+fn flags_override_the_environment_and_the_environment_the_file() {
+    assert_eq!(ROWS.len() + 1, SETTINGS.len(), "every setting except the path of the file");
     for (setting, [(in_file, by_file), (in_variable, by_variable), (in_flag, by_flag)], read) in ROWS {
         let key = setting.key.expect("a key");
         let mut host = Host::new().without("HECATE_COOKIE").file(&format!("{{{key}, {in_file}}}"));
@@ -165,40 +165,46 @@ fn flags_over_environment_over_file() {
 }
 
 #[test]
-fn refusals_name_the_place_and_what_is_allowed() {
+fn errors_name_the_source_and_the_allowed_values() {
     let table = [
-        (Host::new().env("HECATE_DIR_MODE", "999"), "HECATE_DIR_MODE: \"999\" is refused; allowed is an octal mode"),
-        (Host::new().flag("dir-mode", "600"), "--dir-mode: \"600\" is refused"),
-        (Host::new().file("{node_name, hecate},\n{dir_mode, 700}"), "sys.config line 3: 700 is refused"),
+        (Host::new().env("HECATE_DIR_MODE", "999"), "HECATE_DIR_MODE: invalid value \"999\"; expected an octal mode"),
+        (Host::new().flag("dir-mode", "600"), "--dir-mode: invalid value \"600\""),
+        (Host::new().file("{node_name, hecate},\n{dir_mode, 700}"), "sys.config line 3: invalid value 700"),
         (Host::new().env("HECATE_SOCKET_MODE", "+600"), "HECATE_SOCKET_MODE"),
-        (Host::new().env("HECATE_SOCKET_MODE", "0400"), "leaves the owner at least 0600"),
+        (Host::new().env("HECATE_SOCKET_MODE", "0400"), "includes 0600"),
         (Host::new().env("HECATE_DIR_MODE", "1777"), "an octal mode up to 0777"),
         (Host::new().file("{dir_mode, 8#4755}"), "an octal mode up to 0777"),
         (Host::new().env("HECATE_HIDDEN", "yes"), "`true` or `false`"),
-        (Host::new().env("HECATE_NODE_NAME", "a.b@c"), "HECATE_NODE_NAME: \"a.b@c\""),
+        (Host::new().env("HECATE_NODE_NAME", "a.b@c"), "HECATE_NODE_NAME: invalid value \"a.b@c\""),
         (Host::new().env("HECATE_NODE_NAME", "a@"), "`name@host`"),
         (Host::new().env("HECATE_HOSTNAME", "a b"), "a host name"),
-        (Host::new().env("HECATE_CLUSTER_PEERS", "a@b,c d"), "HECATE_CLUSTER_PEERS: \"c d\""),
-        (Host::new().env("HECATE_CLUSTER_PEERS", "fd00::3,b:4369"), "HECATE_CLUSTER_PEERS: \"b:4369\""),
+        (Host::new().env("HECATE_CLUSTER_PEERS", "a@b,c d"), "HECATE_CLUSTER_PEERS: invalid value \"c d\""),
+        (Host::new().env("HECATE_CLUSTER_PEERS", "fd00::3,b:4369"), "HECATE_CLUSTER_PEERS: invalid value \"b:4369\""),
         (Host::new().env("HECATE_PG_SCOPES", ","), "at least one scope"),
         (Host::new().env("HECATE_PG_SCOPES", &"x".repeat(256)), "at most 255 characters"),
         (Host::new().env("HECATE_LISTEN", "localhost"), "an IP address"),
         (Host::new().env("ERL_EPMD_PORT", "0"), "from 1 to 65535"),
         (Host::new().env("ERL_DIST_PORT", "65536"), "from 1 to 65535"),
-        (Host::new().env("ERL_EPMD_ADDRESS", "127.0.0.1,x"), "ERL_EPMD_ADDRESS: \"x\""),
-        (Host::new().env("HECATE_EPMD_NAMES", "hecate*,a@b"), "HECATE_EPMD_NAMES: \"a@b\""),
-        (Host::new().env("HECATE_ALLOWED_UIDS", "1000,4294967295"), "HECATE_ALLOWED_UIDS: \"4294967295\""),
-        (Host::new().env("HECATE_ALLOWED_UIDS", "-1"), "HECATE_ALLOWED_UIDS: \"-1\""),
+        (Host::new().env("ERL_EPMD_ADDRESS", "127.0.0.1,x"), "ERL_EPMD_ADDRESS: invalid value \"x\""),
+        (Host::new().env("HECATE_EPMD_NAMES", "hecate*,a@b"), "HECATE_EPMD_NAMES: invalid value \"a@b\""),
+        (
+            Host::new().env("HECATE_ALLOWED_UIDS", "1000,4294967295"),
+            "HECATE_ALLOWED_UIDS: invalid value \"4294967295\"",
+        ),
+        (Host::new().env("HECATE_ALLOWED_UIDS", "-1"), "HECATE_ALLOWED_UIDS: invalid value \"-1\""),
         (Host::new().env("HECATE_GROUP", "no such group"), "its name in /etc/group"),
         (Host::new().env("HECATE_NET_TICKTIME", "3"), "from 4 to 3600"),
         (Host::new().env("HECATE_LOG", "hecate_daemon=loud"), "a filter such as"),
-        (Host::new().env("HECATE_LOG_FORMAT", "xml"), "HECATE_LOG_FORMAT: \"xml\" is refused; allowed is text or json"),
+        (
+            Host::new().env("HECATE_LOG_FORMAT", "xml"),
+            "HECATE_LOG_FORMAT: invalid value \"xml\"; expected text or json",
+        ),
         (Host::new().env("HECATE_HOME", "relative"), "begins with `/` or `~/`"),
         (Host::new().env("HECATE_HOME", "~alice/x"), "begins with `/` or `~/`"),
         (Host::new().env("HECATE_HOME", "/a/../b"), "no `..`"),
         (Host::new().env("HECATE_HOME", "/"), "a directory below `/`"),
-        (Host::new().file("{data_dir, \"/own\"}"), "its parent is the home of all"),
-        (Host::new().file("{data_dir, \"/x/hecate-traderd\"}"), "a name that a plugin may register"),
+        (Host::new().file("{data_dir, \"/own\"}"), "its parent is the home of all daemons"),
+        (Host::new().file("{data_dir, \"/x/hecate-traderd\"}"), "because a plugin may register the name"),
         (Host::new().env("HECATE_CONFIG", "/does/not/exist"), "HECATE_CONFIG: cannot read /does/not/exist"),
         (Host::new().file("{hidden, true"), "sys.config line 3: expected `}` after the value, found `]`"),
     ];
@@ -209,13 +215,13 @@ fn refusals_name_the_place_and_what_is_allowed() {
 }
 
 #[test]
-fn an_empty_variable_is_as_good_as_none() {
+fn an_empty_variable_counts_as_not_set() {
     let host = Host::new().file("{node_name, from_file}").env("HECATE_NODE_NAME", "").env("HECATE_HOME", "");
     assert_eq!(host.load().node.as_str(), "from_file@beam00");
 }
 
 #[test]
-fn text_that_is_none_is_refused() {
+fn a_variable_that_is_not_utf_8_is_refused() {
     use std::os::unix::ffi::OsStringExt;
     let mut host = Host::new();
     let bytes = std::ffi::OsString::from_vec(vec![b'/', 0xff]);
@@ -226,7 +232,7 @@ fn text_that_is_none_is_refused() {
 // ---- Home -----------------------------------------------------------------------------------
 
 #[test]
-fn home_is_needed_only_where_it_stands_for_something() {
+fn home_is_required_only_if_a_path_depends_on_it() {
     let host = Host::new().without("HOME");
     assert!(host.refusal().contains("HOME is not set"), "{}", host.refusal());
     let host = host.env("HECATE_HOME", "/srv/hecate");
@@ -238,19 +244,19 @@ fn home_is_needed_only_where_it_stands_for_something() {
 }
 
 #[test]
-fn a_home_that_is_none_is_told() {
+fn a_home_that_is_not_a_directory_is_refused() {
     for home in ["/", "relative", "/does/not/exist"] {
         let refusal = Host::new().env("HOME", home).refusal();
-        assert!(refusal.contains("no home directory"), "{home}: {refusal}");
+        assert!(refusal.contains("not a home directory"), "{home}: {refusal}");
     }
-    // Whoever owns it, a file is no place for directories.
+    // A file cannot contain directories.
     let host = Host::new();
     fs::write(host.path(".hecate"), "").expect("written");
     assert!(host.refusal().contains("is not a directory: move it away"), "{}", host.refusal());
 }
 
 #[test]
-fn the_tilde_is_home_in_every_place() {
+fn a_tilde_means_home_in_each_source() {
     let host = Host::new().file("{data_dir, \"~/x/own/\"},\n{socket_path, '~/s.sock'}");
     let config = host.load();
     assert_eq!(config.locations.home.root(), host.path("x"));
@@ -261,26 +267,26 @@ fn the_tilde_is_home_in_every_place() {
 }
 
 #[test]
-fn a_data_dir_that_loses_is_mentioned() {
+fn a_data_dir_without_effect_causes_a_warning() {
     let loaded = Host::new().file("{data_dir, \"/f/own\"}").env("HECATE_HOME", "/e").loaded();
     assert_eq!(loaded.config.locations.home.own().base(), Path::new("/e/hecate-daemon"));
-    assert!(loaded.warnings.iter().any(|warning| warning.contains("HECATE_HOME says")), "{:?}", loaded.warnings);
+    assert!(loaded.warnings.iter().any(|warning| warning.contains("HECATE_HOME sets home")), "{:?}", loaded.warnings);
 }
 
 #[test]
-fn clients_need_no_cookie_and_make_none() {
+fn clients_need_no_cookie_and_create_none() {
     let host = Host::new().without("HECATE_COOKIE").env("HECATE_NODE_NAME", "not a name");
     let socket = |host: &Host| socket_path(&host.flags, &host.environment).expect("enough for a client");
     assert_eq!(socket(&host), host.path(".hecate/hecate-daemon/sockets/api.sock"));
     assert!(!host.path(".erlang.cookie").exists());
     let host = host.without("HOME").env("HECATE_SOCKET_PATH", "/run/api.sock");
-    assert_eq!(socket(&host), Path::new("/run/api.sock"), "and no home if they know the socket");
+    assert_eq!(socket(&host), Path::new("/run/api.sock"), "no home is needed if the socket is set");
 }
 
 // ---- The file -------------------------------------------------------------------------------
 
 #[test]
-fn unknown_keys_are_a_warning_with_the_nearest_known_one() {
+fn an_unknown_key_causes_a_warning_with_the_nearest_known_key() {
     let loaded = Host::new().file("{cookies, x},\n{something_else_entirely, 1},\n{dirmode, 2}").loaded();
     let [first, second, third] = loaded.warnings.as_slice() else {
         panic!("{:?}", loaded.warnings);
@@ -299,7 +305,7 @@ fn an_oversized_file_is_refused() {
 }
 
 #[test]
-fn the_memory_for_peers_has_room_for_the_largest_message() {
+fn the_peer_memory_is_large_enough_for_the_largest_message() {
     assert_eq!(Host::new().load().peer_memory, beam::limits::PEER_BYTES);
     let given = |mebibytes: u64| Host::new().env("HECATE_PEER_MEMORY", &mebibytes.to_string());
     let least = given(beam::limits::PEER_BYTES_LEAST).load().peer_memory;
@@ -320,7 +326,7 @@ fn lists_are_bounded() {
 // ---- Names ----------------------------------------------------------------------------------
 
 #[test]
-fn the_node_s_name() {
+fn the_node_name_comes_from_its_settings() {
     let node = |host: Host| {
         let config = host.load();
         (config.node.to_string(), config.node.is_long(), config.node_explicit)
@@ -334,7 +340,7 @@ fn the_node_s_name() {
 }
 
 #[test]
-fn a_host_s_name_that_cannot_be_used_is_told_only_if_it_is_needed() {
+fn an_invalid_host_name_is_refused_only_if_it_is_needed() {
     let nameless = || {
         let mut host = Host::new();
         host.environment.hostname = "bad host".to_owned();
@@ -349,7 +355,7 @@ fn a_host_s_name_that_cannot_be_used_is_told_only_if_it_is_needed() {
 // ---- The cookie -----------------------------------------------------------------------------
 
 #[test]
-fn the_cookie_s_two_variables_must_agree() {
+fn the_two_variables_of_the_cookie_must_be_equal() {
     let host = Host::new().env("HECATE_ERLANG_COOKIE", "monster");
     assert_eq!(host.load().cookie.secret(), "monster");
     let refusal = host.env("HECATE_ERLANG_COOKIE", "secret").refusal();
@@ -371,10 +377,10 @@ fn a_cookie_is_never_shown() {
 }
 
 #[test]
-fn a_missing_cookie_is_made_last() {
+fn an_invalid_configuration_creates_no_cookie() {
     let host = Host::new().without("HECATE_COOKIE").env("HECATE_HIDDEN", "perhaps");
     host.refusal();
-    assert!(!host.path(".erlang.cookie").exists(), "nothing is left by a refused configuration");
+    assert!(!host.path(".erlang.cookie").exists(), "nothing is created");
     let host = host.env("HECATE_HIDDEN", "false");
     let cookie = host.load().cookie;
     assert_eq!(cookie.secret(), fs::read_to_string(host.path(".erlang.cookie")).expect("made"));
@@ -384,7 +390,7 @@ fn a_missing_cookie_is_made_last() {
 }
 
 #[test]
-fn the_configuration_directory_is_the_second_place() {
+fn a_cookie_file_in_the_configuration_directory_is_read() {
     let put = |path: PathBuf| {
         fs::create_dir_all(path.parent().expect("a parent")).expect("made");
         fs::write(&path, "from-xdg").expect("written");
@@ -400,20 +406,20 @@ fn the_configuration_directory_is_the_second_place() {
 }
 
 #[test]
-fn a_cookie_file_needs_a_home_that_is_one() {
+fn a_cookie_file_requires_a_valid_home() {
     let host = Host::new().without("HECATE_COOKIE").env("HECATE_HOME", "/e").env("HOME", "/");
-    assert!(host.refusal().contains("no home directory"), "{}", host.refusal());
+    assert!(host.refusal().contains("not a home directory"), "{}", host.refusal());
     assert_eq!(host.env("HECATE_COOKIE", "monster").load().cookie.secret(), "monster");
 }
 
 #[test]
-fn dns_names_nodes_that_a_short_name_never_connects_to() {
+fn dns_with_a_short_node_name_causes_a_warning() {
     for (host, warns) in [("beam00", true), ("10.1.2.3", false), ("fd00::1", false), ("beam00.lab", false)] {
         let host = Host::new().env("HECATE_CLUSTER_DNS", "hecate.svc").env("HECATE_HOSTNAME", host);
         let mut warnings = host.loaded().warnings;
         warnings.extend(host.check().warnings);
-        let told = warnings.iter().filter(|warning| warning.starts_with("HECATE_CLUSTER_DNS finds")).count();
-        assert_eq!(told, if warns { 2 } else { 0 }, "{warnings:?}");
+        let count = warnings.iter().filter(|warning| warning.starts_with("HECATE_CLUSTER_DNS finds")).count();
+        assert_eq!(count, if warns { 2 } else { 0 }, "{warnings:?}");
     }
 }
 
@@ -424,7 +430,7 @@ impl Host {
         Places::find(&self.flags, &self.environment).expect("the file can be read").check()
     }
 
-    /// A setting with what holds and where it comes from.
+    /// Returns the value and the source of a setting.
     fn row(&self, name: &str) -> (String, String) {
         let row = self.check().rows.into_iter().find(|row| row.name == name).expect("a setting");
         (row.value.unwrap_or_else(|error| error.to_string()), row.from)
@@ -432,7 +438,7 @@ impl Host {
 }
 
 #[test]
-fn every_setting_is_shown_with_its_place() {
+fn every_setting_is_shown_with_its_source() {
     let host = Host::new().file("{node_name, from_file},\n{hidden, true}").env("HECATE_HIDDEN", "false");
     let host = host.flag("listen", "10.0.0.1").env("HECATE_CLUSTER_PEERS", "beam01,x@beam02");
     let checked = host.check();
@@ -452,7 +458,7 @@ fn every_setting_is_shown_with_its_place() {
 }
 
 #[test]
-fn of_the_cookie_only_the_place_is_shown_and_none_is_made() {
+fn only_the_source_of_the_cookie_is_shown() {
     let host = Host::new();
     assert_eq!(host.row("cookie"), ("(set, hidden)".to_owned(), "HECATE_COOKIE".to_owned()));
     let host = host.without("HECATE_COOKIE");
@@ -464,10 +470,10 @@ fn of_the_cookie_only_the_place_is_shown_and_none_is_made() {
 }
 
 #[test]
-fn what_is_shown_is_what_is_loaded_and_every_error_is_told() {
+fn a_check_shows_every_error() {
     let host = Host::new().env("HECATE_DIR_MODE", "9").env("HECATE_HIDDEN", "perhaps").env("HECATE_COOKIE", "a\tb");
     let checked = host.check();
     let refused: Vec<_> = checked.rows.iter().filter(|row| row.value.is_err()).map(|row| row.name).collect();
     assert_eq!(refused, ["cookie", "hidden", "dir-mode"]);
-    assert!(host.refusal().contains("HECATE_HIDDEN"), "the first of them is why it does not start");
+    assert!(host.refusal().contains("HECATE_HIDDEN"), "the first error prevents a start");
 }

@@ -1,8 +1,8 @@
-//! One value with the place it came from, read by its type. Every refusal names the place, what stood there, and what is
-//! allowed.
+//! A value with its source, and functions that read it as a type. Each error names the source, the
+//! value and the allowed values.
 //!
-//! Text from a flag or a variable and a term from `sys.config` are read by the same functions, so that a setting means
-//! the same wherever it stands.
+//! The same functions read text of flags and variables and terms of `sys.config`, so a value has
+//! the same meaning in each source.
 
 use std::fmt;
 use std::path::{Component, Path, PathBuf};
@@ -12,14 +12,14 @@ use super::error::Error;
 use super::source::Source;
 use crate::limits;
 
-/// A value before its meaning is known. No `Debug`: it may be the cookie.
+/// A value that is not interpreted yet. Does not implement `Debug`, because it may be the cookie.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) enum Value {
-    /// Text of a flag or variable; a string, atom or binary of the file.
+    /// Text of a flag or variable, or a string, atom or binary in the file.
     Text(String),
-    /// A number of the file.
+    /// A number in the file.
     Number(u64),
-    /// A list of the file.
+    /// A list in the file.
     List(Vec<Value>),
 }
 
@@ -37,10 +37,10 @@ impl fmt::Display for Value {
     }
 }
 
-/// How many characters of a refused value an error shows.
+/// How many characters of an invalid value an error shows.
 const SHOWN: usize = 80;
 
-/// A value and its place. No `Debug`: it may be the cookie.
+/// A value and its source. Does not implement `Debug`, because it may be the cookie.
 pub(super) struct Given {
     value: Value,
     source: Source,
@@ -55,12 +55,12 @@ impl Given {
         &self.source
     }
 
-    /// The refusal of this value; `allowed` completes "allowed is ...".
+    /// Returns the error for this value. `allowed` completes "expected ...".
     pub(super) fn refuse(&self, allowed: impl Into<String>) -> Error {
         Error::Invalid { source_of_value: self.source.clone(), value: self.value.to_string(), allowed: allowed.into() }
     }
 
-    /// Text, if it is any.
+    /// Returns the value if it is text.
     pub(super) fn as_text(&self) -> Option<&str> {
         match &self.value {
             Value::Text(text) => Some(text),
@@ -68,13 +68,13 @@ impl Given {
         }
     }
 
-    /// Text that is not empty.
+    /// Reads text that is not empty.
     pub(super) fn text(&self, allowed: &str) -> Result<&str, Error> {
         let text = self.as_text().filter(|text| !text.is_empty());
         text.ok_or_else(|| self.refuse(allowed))
     }
 
-    /// A whole number within bounds.
+    /// Reads a whole number from `least` to `most`.
     pub(super) fn number(&self, least: u64, most: u64) -> Result<u64, Error> {
         let number = match &self.value {
             Value::Number(number) => Some(*number),
@@ -103,7 +103,8 @@ impl Given {
         }
     }
 
-    /// Permissions: octal as text, any base as a number of the file. `owner` is what the owner must at least have.
+    /// Reads a file mode: octal if it is text, in any base if it is a number in the file. It must
+    /// contain the bits of `owner`.
     pub(super) fn mode(&self, owner: u32) -> Result<u32, Error> {
         let mode = match &self.value {
             Value::Number(number) => u32::try_from(*number).ok(),
@@ -111,14 +112,12 @@ impl Given {
             _ => None,
         };
         mode.filter(|mode| *mode <= 0o777 && mode & owner == owner).ok_or_else(|| {
-            self.refuse(format!(
-                "an octal mode up to 0777 that leaves the owner at least {owner:04o} (in the file 8#{owner:o})"
-            ))
+            self.refuse(format!("an octal mode up to 0777 that includes {owner:04o} (in the file 8#{owner:o})"))
         })
     }
 
-    /// A list: separated by commas as text, a list (or a single value) in the file. Each element is given back with the
-    /// same place, so that it can be read and refused alone.
+    /// Reads a list: text separated by commas, or a list or a single value in the file. Each
+    /// element has the same source, for its errors.
     pub(super) fn list(&self) -> Result<Vec<Given>, Error> {
         let values: Vec<Value> = match (&self.value, &self.source) {
             (Value::List(values), _) => values.clone(),
@@ -137,7 +136,7 @@ impl Given {
         Ok(values.into_iter().map(given).collect())
     }
 
-    /// A path from the root, in which `~/` stands for what `home` gives.
+    /// Reads an absolute path. `~` at its beginning means the directory that `home` returns.
     pub(super) fn path(&self, home: impl FnOnce() -> Result<PathBuf, Error>) -> Result<PathBuf, Error> {
         const ALLOWED: &str = "a path that begins with `/` or `~/` and has no `..`";
         let text = self.text(ALLOWED)?;
@@ -149,19 +148,19 @@ impl Given {
         if !plain_absolute(&path) {
             return Err(self.refuse(ALLOWED));
         }
-        // Collected anew to drop a trailing slash, which would make `file_name` and `parent` surprising.
+        // Removes a trailing slash.
         Ok(path.components().collect())
     }
 }
 
-/// Whether a path begins at the root, climbs nowhere and can be handed to the system.
+/// Returns whether a path is absolute, has no `..` and no NUL byte.
 pub(super) fn plain_absolute(path: &Path) -> bool {
     path.is_absolute()
         && !path.as_os_str().as_encoded_bytes().contains(&0)
         && !path.components().any(|part| part == Component::ParentDir)
 }
 
-/// Digits alone: `u64::from_str` would take a sign too.
+/// Parses digits. `u64::from_str` would also accept a sign.
 fn decimal(text: &str) -> Option<u64> {
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
     digits.then(|| text.parse().ok()).flatten()

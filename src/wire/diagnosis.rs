@@ -1,65 +1,65 @@
-//! What `/api/cluster/peers/{node}/diagnosis` tells.
+//! The JSON of `/api/cluster/peers/{node}/diagnosis`.
 
 use serde::{Deserialize, Serialize};
 
 use super::{StageName, StageOutcome};
 
-/// Why a node is, or isn't, connected.
+/// Why a node is connected or not.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Diagnosis {
-    /// The node that was asked for.
+    /// The diagnosed node.
     pub node: String,
-    /// Ours, if it has a name.
+    /// Our node; null while it has no name.
     pub our_node: Option<String>,
     /// Whether the two are connected.
     pub connected: bool,
-    /// What is in the way first: the code of the first stage that failed, null if none did.
+    /// The code of the first stage that failed; null if none failed.
     pub code: Option<String>,
-    /// The whole in a sentence: what is in the way and what to do.
+    /// A summary: what is wrong and what to do.
     pub verdict: String,
-    /// Base64 of our cookie's MD5: nodes with another one can't connect.
+    /// The MD5 of our cookie in Base64. Nodes with another hash cannot connect.
     pub cookie_hash: String,
-    /// What was found, in the order in which nodes meet it.
+    /// The stages of a connection, in order.
     pub stages: Vec<Stage>,
-    /// What the node says of itself, asked over the connection; null where there is none.
+    /// The answers of the node itself; null without a connection.
     pub peer: Option<OwnView>,
 }
 
-/// What was found at one stage.
+/// The result of one stage.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stage {
-    /// Which.
+    /// The stage.
     pub stage: StageName,
-    /// How it ended.
+    /// Its outcome.
     pub outcome: StageOutcome,
-    /// What was seen.
+    /// What was found.
     pub detail: String,
-    /// Where it failed, the stable code.
+    /// The stable code of the failure, if it failed.
     pub code: Option<String>,
-    /// Where it failed, what to do.
+    /// What to do, if it failed.
     pub advice: Option<String>,
 }
 
-/// What a connected node says of itself; null is what it could not be asked.
+/// The answers of a connected node about itself. A field is null without an answer.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct OwnView {
-    /// Its release of OTP.
+    /// Its OTP release.
     pub otp_release: Option<String>,
     /// Its `net_ticktime` in seconds.
     pub net_ticktime: Option<u64>,
-    /// How long a ping of it took, in milliseconds.
+    /// The round trip of a ping, in milliseconds.
     pub round_trip_ms: Option<f64>,
-    /// The nodes that it is connected to, hidden ones too; a hecate-daemon tells only those that don't hide.
+    /// The nodes that it is connected to, including hidden ones. A hecate-daemon omits hidden ones.
     pub nodes: Option<Vec<String>>,
-    /// Our scopes of process groups.
+    /// Our scopes of process groups, and whether the node runs them.
     pub scopes: Vec<OwnScope>,
 }
 
-/// A scope of process groups, as a node says of itself.
+/// A scope of process groups on a node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OwnScope {
     /// Its name.
     pub name: String,
-    /// Whether one of that name runs there.
+    /// Whether the node runs this scope.
     pub runs: Option<bool>,
 }

@@ -1,4 +1,4 @@
-//! What `/api/events` tells.
+//! The JSON of `/api/events`.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,34 +7,34 @@ use super::{FailureCode, NodeState, PluginEntry};
 /// A stored event.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredEvent {
-    /// The revision that it made.
+    /// The revision of the registry after the event.
     pub revision: u64,
-    /// When, RFC 3339.
+    /// The time (RFC 3339).
     pub at: String,
-    /// The plugin after it (before it, for a deregistration).
+    /// The plugin after the event; for a deregistration, before it.
     #[serde(flatten)]
     pub plugin: PluginEntry,
 }
 
-/// All that is registered, for a client that knows nothing, or nothing that is still known.
+/// All plugins. Sent to a client that is new, or whose last event is no longer stored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Snapshot {
-    /// The revision at which it was so.
+    /// The revision of the registry.
     pub revision: u64,
     /// The plugins in name order.
     pub plugins: Vec<PluginEntry>,
 }
 
-/// A node's coming or going.
+/// A node connected or disconnected.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeEvent {
     /// Its full name.
     pub node: String,
-    /// When, RFC 3339; null if that isn't known any more.
+    /// The time (RFC 3339); null if it is no longer known.
     pub at: Option<String>,
-    /// Why, as a sentence.
+    /// The reason, as a sentence.
     pub reason: Option<String>,
-    /// The same as a stable code.
+    /// The reason, as a stable code.
     #[serde(default)]
     pub reason_code: Option<String>,
 }

@@ -1,4 +1,4 @@
-//! What `/api/cluster/plugins` tells: the plugins of every hecate-daemon, our own among them.
+//! The JSON of `/api/cluster/plugins`: the plugins of all hecate-daemons, including our own.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,39 +7,40 @@ use super::{HostState, PluginEntry};
 /// `/api/cluster/plugins`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClusterPlugins {
-    /// The hecate-daemons, in the order of their nodes' names.
+    /// The hecate-daemons, sorted by node name.
     pub hosts: Vec<Host>,
-    /// Their plugins, in name order, those of one name in the order of `daemon`.
+    /// Their plugins, sorted by name and then by `daemon`.
     pub plugins: Vec<ClusterPlugin>,
 }
 
-/// One hecate-daemon. Two users of one host have one each.
+/// A hecate-daemon. Each user of a host may run one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Host {
-    /// Its node's full name; null for ours while it has none.
+    /// The full name of its node; null for our own daemon while it has none.
     pub daemon: Option<String>,
-    /// The host part of that.
+    /// The host part of the node name.
     pub host: String,
-    /// Whether it is there; the plugins of one that is not are what it said last.
+    /// Whether it is connected. The plugins of a lost daemon are those that it last reported.
     pub state: HostState,
-    /// Since when it has its state, RFC 3339; null for ours while it is in no cluster.
+    /// Since when it has its state (RFC 3339); null for our own daemon while it has no node name.
     pub since: Option<String>,
-    /// How many plugins of it are known.
+    /// The number of its known plugins.
     pub plugins: usize,
-    /// How many there are besides, which could not be taken.
+    /// The number of its other plugins, which are invalid or exceed a limit.
     pub left_out: usize,
 }
 
 /// One plugin on one host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClusterPlugin {
-    /// What the list of its own host says.
+    /// The entry in the list of its own host.
     #[serde(flatten)]
     pub entry: PluginEntry,
     /// Its host.
     pub host: String,
-    /// The node of the hecate-daemon that says so; null for ours while it has none.
+    /// The node of its hecate-daemon; null for our own daemon while it has none.
     pub daemon: Option<String>,
-    /// Since when that daemon is lost, RFC 3339: then this is what it said last. Null while it is connected.
+    /// Since when the daemon is lost (RFC 3339); null while it is connected. The entry of a lost
+    /// daemon is the last one that it reported.
     pub lost_since: Option<String>,
 }

@@ -1,10 +1,9 @@
 //! The JSON of the API: the API writes these types, and the commands read them.
 //!
-//! The three shapes of the convention (`Registered`, the first four keys of `PluginEntry`, `Done`) never change. Keys may
-//! be added to the others. A leaf: it knows nothing of what it describes.
-//!
-//! Node names are `String` here, not `NodeName`: a command must be able to read the answers of a
-//! daemon of another version, which may accept names that this version refuses.
+//! The types of the convention (`Registered`, the first four keys of `PluginEntry`, `Done`) never
+//! change. Keys may be added to the others. This module uses no type of the daemon: node names are
+//! `String`, because a command must be able to read the responses of a daemon of another version,
+//! which may accept names that this version refuses.
 
 mod diagnosis;
 mod events;
@@ -34,9 +33,9 @@ use crate::escape;
 /// The OpenAPI document, which describes the API.
 pub const OPENAPI: &str = include_str!("../api/openapi.json");
 
-/// Encodes JSON on one line, in which no character can drive a terminal. Every type here can be
-/// written as JSON, so the empty default never occurs.
+/// Encodes a value as JSON on one line. Escapes characters that control a terminal.
 pub fn encode(value: &impl Serialize) -> Bytes {
+    // Each type here can be encoded, so the default never occurs.
     let text = serde_json::to_string(value).unwrap_or_default();
     match escape::json(&text) {
         Cow::Owned(escaped) => escaped.into(),
@@ -46,26 +45,26 @@ pub fn encode(value: &impl Serialize) -> Bytes {
 
 // ---- Answers --------------------------------------------------------------------------------
 
-/// A refusal.
+/// Problem details (RFC 9457).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Problem<'a> {
-    /// `about:blank`: the kind is told by `code`.
+    /// Always `about:blank`; `code` is the kind of the problem.
     pub r#type: Cow<'a, str>,
-    /// The status in words.
+    /// The name of the status code.
     pub title: Cow<'a, str>,
-    /// The status.
+    /// The status code.
     pub status: u16,
     /// What is wrong and what to do.
     pub detail: Cow<'a, str>,
-    /// Stable, for clients to branch on.
+    /// The stable code for programs.
     pub code: Cow<'a, str>,
     /// False.
     pub ok: bool,
-    /// The detail again, where the ecosystem's clients look for it.
+    /// The same as `detail`, for other Hecate clients.
     pub error: Cow<'a, str>,
 }
 
-/// The answer to a deregistration.
+/// The response to a deregistration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Done {
     /// True.
@@ -81,38 +80,38 @@ pub struct Purgeable {
     pub base_dir: String,
 }
 
-/// The answer to a purge.
+/// The response to a purge.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Purged {
     /// True.
     pub ok: bool,
     /// The plugin.
     pub name: String,
-    /// Its namespace, which is gone.
+    /// Its removed namespace.
     pub base_dir: String,
-    /// What was removed with it.
+    /// What was removed.
     pub removed: Removed,
 }
 
 /// What a purge has removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Removed {
-    /// Directories, the namespace itself among them.
+    /// Directories, including the namespace itself.
     pub directories: u64,
     /// Files, sockets and symbolic links.
     pub files: u64,
-    /// What the files held, in bytes.
+    /// The size of the files, in bytes.
     pub bytes: u64,
 }
 
-/// The answer to a registration.
+/// The response to a registration.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Registered {
     /// The plugin.
     pub name: String,
     /// Its namespace.
     pub base_dir: String,
-    /// What lies in it.
+    /// The directories in it.
     pub paths: Paths,
 }
 
@@ -131,52 +130,51 @@ pub struct Paths {
     pub connectors: String,
 }
 
-/// One plugin in the list.
+/// A plugin in the list.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PluginEntry {
     /// Its name.
     pub name: String,
-    /// Its version, as it said.
+    /// Its version, from its registration.
     pub version: Option<String>,
     /// Its API socket.
     pub socket: String,
-    /// Whether it lives.
+    /// Whether it is running.
     pub status: PluginStatus,
-    /// Its description, as it said.
+    /// Its description, from its registration.
     pub description: Option<String>,
     /// Its Erlang node.
     pub node: Option<String>,
-    /// Since when it has its status, RFC 3339.
+    /// Since when it has its status (RFC 3339).
     pub since: String,
-    /// Why it has its status, as a sentence.
+    /// The reason for its status, as a sentence.
     pub reason: String,
-    /// The same as a stable code; empty in answers of older daemons.
+    /// The reason, as a stable code; empty in responses of older daemons.
     #[serde(default)]
     pub reason_code: String,
     /// Whether its node is connected. Absent if it has no node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node_state: Option<NodeState>,
-    /// Why its node is not connected, as a code. Absent for a node that left: then `reason` says
-    /// why.
+    /// The code of the failed attempt to connect. Absent if the node disconnected; see `reason`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node_failure: Option<FailureCode>,
 }
 
-/// One plugin, all that is known of it.
+/// All details of a plugin.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PluginDetail {
-    /// What the list says.
+    /// Its entry in the list.
     #[serde(flatten)]
     pub entry: PluginEntry,
-    /// When it was first registered, RFC 3339.
+    /// When it was first registered (RFC 3339).
     pub registered_at: String,
     /// Its namespace.
     pub base_dir: String,
-    /// What lies in it.
+    /// The directories in it.
     pub paths: Paths,
     /// The sockets in its `connectors`.
     pub connectors: Vec<Connector>,
-    /// Names of directories in its namespace beside those in `paths`.
+    /// Names of further directories in its namespace.
     pub extra_directories: Vec<String>,
 }
 
@@ -185,35 +183,35 @@ pub struct PluginDetail {
 pub struct Connector {
     /// Its file name without `.sock`.
     pub id: String,
-    /// Where it is.
+    /// Its path.
     pub socket: String,
-    /// Whether somebody listens there.
+    /// Whether a process listens on it.
     pub answers: bool,
 }
 
 /// `/health`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Health {
-    /// How it is doing.
+    /// The state of the daemon.
     pub status: HealthStatus,
-    /// Whether everything that was asked for is up.
+    /// Whether the daemon runs as configured.
     pub ready: bool,
     /// `hecate`.
     pub service: String,
-    /// Our version.
+    /// The version of the daemon.
     pub version: String,
-    /// Our node's full name, once it has one.
+    /// The full name of our node, once it has one.
     pub node_name: Option<String>,
-    /// How long we have been up.
+    /// Seconds since the daemon started.
     pub uptime_seconds: u64,
     /// The users who own this host's EPMD; empty if unknown.
     #[serde(default)]
     pub epmd_owners: Vec<EpmdOwner>,
     /// `not_initialized`: this daemon keeps no identity.
     pub identity: String,
-    /// Each plugin with `ok` or why it is stopped.
+    /// Each plugin with `ok` or the reason why it is stopped.
     pub plugins: BTreeMap<String, PluginHealth>,
-    /// What is wrong.
+    /// The current problems.
     pub problems: Vec<HealthProblem>,
 }
 
@@ -232,16 +230,16 @@ pub struct EpmdOwner {
     pub program: Option<String>,
 }
 
-/// One thing that is wrong.
+/// A problem of the daemon.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HealthProblem {
-    /// Stable, for clients to branch on.
+    /// The stable code for programs.
     pub code: ProblemCode,
     /// What is wrong and what to do.
     pub detail: String,
 }
 
-/// `/livez`, and `/readyz` when we are ready.
+/// `/livez`, and `/readyz` if the daemon is ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Probe {
     /// `ok`.
@@ -251,39 +249,40 @@ pub struct Probe {
 /// `/api/cluster`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Cluster {
-    /// Our node's full name, once it has one.
+    /// The full name of our node, once it has one.
     pub node: Option<String>,
-    /// How we stand with EPMD.
+    /// The EPMD of this host.
     pub epmd: Epmd,
-    /// The nodes that we know of.
+    /// The known nodes.
     pub peers: Vec<PeerEntry>,
-    /// The scopes of process groups that our node takes part in.
+    /// The scopes of process groups that our node has joined.
     pub scopes: Vec<Scope>,
-    /// Names of connected nodes of this host that are called like plugins' and are no registered plugin's.
+    /// Connected nodes of this host that are named like nodes of plugins, but belong to no
+    /// registered plugin.
     pub unregistered: Vec<String>,
-    /// Base64 of the cookie's MD5: nodes with another one can't connect.
+    /// The MD5 of our cookie in Base64. Nodes with another hash cannot connect.
     pub cookie_hash: String,
 }
 
-/// One scope of process groups.
+/// A scope of process groups.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Scope {
     /// Its name.
     pub name: String,
-    /// Groups that processes of ours are in.
+    /// Groups with processes of our node.
     pub own_groups: usize,
-    /// Processes of ours in them, once for each group.
+    /// Processes of our node in groups, counted once per group.
     pub own_members: usize,
-    /// Groups that processes of peers are in, once for each peer.
+    /// Groups with processes of peers, counted once per peer.
     pub peer_groups: usize,
-    /// Processes of peers in them, once for each time that they joined.
+    /// Processes of peers in groups, counted once per join.
     pub peer_members: usize,
 }
 
-/// How we stand with EPMD.
+/// The EPMD of this host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Epmd {
-    /// How we stand with it.
+    /// Its state.
     pub state: EpmdState,
     /// Why it is unavailable.
     pub reason: Option<String>,

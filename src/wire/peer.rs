@@ -1,51 +1,52 @@
-//! What `/api/cluster` tells of each other node.
+//! The JSON of other nodes in `/api/cluster`.
 
 use serde::{Deserialize, Serialize};
 
 use super::{FailureCode, PeerState};
 
-/// One other node.
+/// Another node.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PeerEntry {
     /// Its full name.
     pub name: String,
     /// Whether it is connected.
     pub state: PeerState,
-    /// RFC 3339. Since when it is connected; since when the attempt is under way; when it was lost, or, if it never was connected,
-    /// first named.
+    /// Since when it has its state (RFC 3339). A node that was never connected is disconnected
+    /// since it was found.
     pub since: String,
-    /// Why it has its state, as a sentence.
+    /// The reason for its state, as a sentence.
     pub reason: String,
-    /// The same as a stable code; empty in answers of older daemons.
+    /// The reason, as a stable code; empty in responses of older daemons.
     #[serde(default)]
     pub reason_code: String,
-    /// Who told us of it: `epmd`, `configuration`, `dns`, `peers`, `itself`, or the name of a peer.
+    /// How it was found: `epmd`, `configuration`, `dns`, `peers`, `itself`, or the name of a peer.
     pub introduced_by: Option<String>,
-    /// How often we tried to connect since it was connected last.
+    /// The number of attempts to connect since it was last connected.
     pub attempts: u32,
-    /// How the last attempt that failed did so.
+    /// The last failed attempt.
     pub last_failure: Option<LastFailure>,
-    /// Whether it hides from `nodes()`; null unless it is connected, as is all that follows.
+    /// Whether it is hidden. Null unless it is connected, like all following fields.
     pub hidden: Option<bool>,
-    /// The names of the distribution flags that both sides have.
+    /// The names of the distribution flags that both nodes have.
     pub flags: Option<Vec<String>>,
-    /// Its release of OTP; null for what runs on none, as a hecate-daemon or a node in C or Java, for one that had no name of its own,
-    /// and until it has answered.
+    /// Its OTP release. Null for a node without OTP, such as a hecate-daemon or a C or Java node,
+    /// for a node that had no name of its own, and until it has answered.
     pub otp_release: Option<String>,
-    /// Its `net_ticktime` in seconds; null for a node that takes no calls, as those in C and Java, for one that had no name of its
-    /// own, and until it has answered.
+    /// Its `net_ticktime` in seconds. Null for a node that accepts no calls, such as a C or Java
+    /// node, for a node that had no name of its own, and until it has answered.
     pub net_ticktime: Option<u64>,
-    /// How long a ping of it took, in milliseconds; null as `net_ticktime` is, and where the last was not answered.
+    /// The round trip of a ping, in milliseconds. Null like `net_ticktime`, and if the last ping
+    /// was not answered.
     pub round_trip_ms: Option<f64>,
 }
 
-/// Why there was no connection.
+/// A failed attempt to connect.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastFailure {
-    /// Stable, for clients to branch on.
+    /// The stable code.
     pub code: FailureCode,
-    /// The same as a sentence.
+    /// The failure, as a sentence.
     pub detail: String,
-    /// When, RFC 3339.
+    /// The time (RFC 3339).
     pub at: String,
 }

@@ -1,40 +1,41 @@
-//! What `/api/cluster/peers/{node}/trace` tells.
+//! The JSON of `/api/cluster/peers/{node}/trace`.
 
 use serde::{Deserialize, Serialize};
 
-/// The trace has begun: whatever happens from now on is shown.
+/// The first event: all following messages are traced.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TraceStarted {
-    /// When, RFC 3339.
+    /// The time (RFC 3339).
     pub at: String,
-    /// The node that is traced.
+    /// The traced node.
     pub node: String,
 }
 
-/// A frame, a handshake packet or an EPMD message, or what became of a connection.
+/// A frame, a handshake packet, an EPMD message, or a change of a connection.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TraceEvent {
-    /// When, RFC 3339.
+    /// The time (RFC 3339).
     pub at: String,
-    /// The full name of the peer; null where only EPMD's short name is known. Proved only by a complete handshake.
+    /// The full name of the peer; null if only the short name in EPMD is known. Only a complete
+    /// handshake proves the name.
     pub node: Option<String>,
-    /// The number of the connection; null without one.
+    /// The number of the connection; null without a connection.
     pub connection: Option<u64>,
-    /// What it is about.
+    /// The layer of the protocol.
     pub layer: TraceLayer,
-    /// Where it comes from.
+    /// The direction.
     pub direction: TraceDirection,
-    /// The message with its operands, for people.
+    /// The message and its fields, for people.
     pub text: String,
 }
 
-/// What a traced event is about.
+/// The layer of a traced event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TraceLayer {
     /// A message of EPMD.
     Epmd,
-    /// The beginning or the end of a connection.
+    /// The start or end of a connection.
     Connection,
     /// A packet of a handshake.
     Handshake,
@@ -55,21 +56,21 @@ impl TraceLayer {
     }
 }
 
-/// Where a traced event comes from.
+/// The direction of a traced event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TraceDirection {
-    /// The other end sent it.
+    /// The peer sent it.
     Received,
     /// Our node sent it.
     Sent,
-    /// It happened in our node.
+    /// An event in our node.
     Local,
 }
 
-/// Events are missing here, because the client read too slowly.
+/// Events are missing here because the client reads too slowly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TraceDropped {
-    /// How many.
+    /// The number of missing events.
     pub dropped: u64,
 }

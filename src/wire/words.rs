@@ -1,7 +1,7 @@
-//! The words of the API for states, outcomes and codes.
+//! The states, outcomes and codes of the API.
 //!
-//! Each is an enum, so that no program compares texts. A word that only a newer daemon knows is kept
-//! as it is, and read and shown like the others.
+//! Each is an enum, so no code compares texts. An unknown word of a newer daemon is kept, and can
+//! be shown like the others.
 
 use std::fmt;
 
@@ -16,7 +16,7 @@ macro_rules! words {
         #[serde(rename_all = "snake_case")]
         pub enum $name {
             $($(#[$doc])* $variant,)+
-            /// A word that only another release knows.
+            /// A word that this release does not know.
             #[serde(untagged)]
             Other(String),
         }
@@ -24,7 +24,7 @@ macro_rules! words {
         impl From<&str> for $name {
             fn from(word: &str) -> Self {
                 let word: serde::de::value::StrDeserializer<'_, serde::de::value::Error> = word.into_deserializer();
-                // `Other` is any word, so that this never fails.
+                // `Other` accepts any word, so this never fails.
                 Self::deserialize(word).unwrap_or(Self::Other(String::new()))
             }
         }
@@ -38,11 +38,11 @@ macro_rules! words {
 }
 
 words! {
-    /// Whether a plugin lives.
+    /// Whether a plugin is running.
     PluginStatus {
-        /// It has shown a sign of life, and nothing since says that it is gone.
+        /// It has shown a sign of life and has not ended since.
         Running,
-        /// It is gone.
+        /// It is not running.
         Stopped,
     }
 }
@@ -50,31 +50,31 @@ words! {
 words! {
     /// Whether a plugin's node is connected.
     NodeState {
-        /// It is.
+        /// Connected.
         Connected,
-        /// It is not.
+        /// Not connected.
         NotConnected,
-        /// The first attempt to connect has not ended.
+        /// The first attempt to connect has not ended yet.
         Unknown,
     }
 }
 
 words! {
-    /// The state of one plugin in `/health`. `Other` is why it is not running.
+    /// The state of a plugin in `/health`. `Other` is the reason why it is not running.
     PluginHealth {
-        /// It runs.
+        /// Running.
         Ok,
     }
 }
 
 words! {
-    /// How the daemon as a whole is doing.
+    /// The state of the daemon.
     HealthStatus {
-        /// Not everything is up.
+        /// The daemon is starting.
         Starting,
-        /// All is well.
+        /// No problem other than notices.
         Healthy,
-        /// Something is wrong.
+        /// There is a problem, or the daemon is stopping.
         Unhealthy,
     }
 }
@@ -82,25 +82,25 @@ words! {
 words! {
     /// Whether a peer is connected.
     PeerState {
-        /// It is.
+        /// Connected.
         Connected,
         /// An attempt to connect is under way.
         Connecting,
-        /// It is not.
+        /// Not connected.
         Disconnected,
     }
 }
 
 words! {
-    /// How the daemon stands with EPMD.
+    /// The state of EPMD.
     EpmdState {
-        /// It has not been asked.
+        /// It was not asked yet.
         Unknown,
         /// The daemon's node is registered with it.
         Registered,
         /// The daemon serves it.
         Served,
-        /// Another node has the daemon's name.
+        /// Another node has the name of the daemon's node.
         NameTaken,
         /// It does not answer.
         Unavailable,
@@ -108,17 +108,17 @@ words! {
 }
 
 words! {
-    /// Whether another hecate-daemon is there.
+    /// Whether another hecate-daemon is connected.
     HostState {
-        /// It is.
+        /// Connected.
         Connected,
-        /// It is not.
+        /// Not connected.
         Lost,
     }
 }
 
 words! {
-    /// A stage on the way to a connection.
+    /// A stage of a connection.
     StageName {
         /// The names of both nodes.
         Name,
@@ -148,9 +148,9 @@ words! {
 words! {
     /// How a stage ended.
     StageOutcome {
-        /// Without a problem.
+        /// No problem was found.
         Passed,
-        /// With one.
+        /// A problem was found.
         Failed,
         /// It was not checked.
         Skipped,
@@ -186,7 +186,7 @@ words! {
         NotRegistered,
         /// One side has a short name, the other a long one.
         ShortnameLongnameMix,
-        /// Both sides dialled at the same time.
+        /// Both nodes connected at the same time.
         Simultaneous,
         /// The node's port refused the connection.
         TcpRefused,
@@ -230,7 +230,7 @@ words! {
         NodeNameFallback,
         /// The node name is in use.
         NodeNameTaken,
-        /// Own files are gone.
+        /// Files of the daemon are gone.
         OwnFilesLost,
         /// Nodes of plugins are not connected.
         PluginNodeNotConnected,
@@ -248,7 +248,7 @@ words! {
     EventName {
         /// A node connected.
         NodeUpV1,
-        /// A node left.
+        /// A node disconnected.
         NodeDownV1,
         /// The state of a plugin's node changed.
         NodeStateChangedV1,
@@ -272,7 +272,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_word_of_a_newer_daemon_is_kept() {
+    fn an_unknown_word_is_kept() {
         let json = r#"["running","paused","stopped"]"#;
         let read: Vec<PluginStatus> = serde_json::from_str(json).expect("read");
         assert_eq!(read, [PluginStatus::Running, PluginStatus::Other("paused".to_owned()), PluginStatus::Stopped]);

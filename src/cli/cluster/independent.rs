@@ -70,7 +70,7 @@ pub(in crate::cli) async fn ask(node: &NodeName, flags: &Flags) -> Result<OwnVie
 }
 
 async fn connect_and_ask(node: &NodeName, places: &Places<'_>) -> Result<OwnView, Error> {
-    let cookie = places.cookie_there()?.ok_or(Error::NoCookie)?;
+    let cookie = places.existing_cookie()?.ok_or(Error::NoCookie)?;
     let scopes = places.pg_scopes()?;
     let port = find(node, places).await?;
     let unconnected = |error: String| Error::Unconnected(node.clone(), error);

@@ -47,7 +47,7 @@ pub(super) fn home_variable(environment: &Environment, report: &mut Report) {
 /// Reports the place of the cookie. The check of the settings has found it readable and private. `hash`
 /// is that of the running daemon's cookie: the file may have vanished or changed since the start.
 pub(super) fn cookie(places: &Places<'_>, hash: Option<&str>, report: &mut Report) {
-    let (Ok(place), Ok(cookie)) = (places.cookie_place(), places.cookie_there()) else {
+    let (Ok(place), Ok(cookie)) = (places.cookie_place(), places.existing_cookie()) else {
         return;
     };
     let now = cookie.map(|cookie| cookie.hash());
@@ -64,7 +64,7 @@ pub(super) fn cookie(places: &Places<'_>, hash: Option<&str>, report: &mut Repor
         CookiePlace::File(path) => {
             report.ok("cookie", format!("in {}, mode {:04o}", path.display(), mode(&path)));
         }
-        CookiePlace::ToBeMade(path) => {
+        CookiePlace::ToBeCreated(path) => {
             report.ok("cookie", format!("none yet; the daemon or an `erl` creates {} at its start", path.display()));
         }
     }
@@ -74,7 +74,7 @@ pub(super) fn cookie(places: &Places<'_>, hash: Option<&str>, report: &mut Repor
 fn other_cookie(place: &CookiePlace, now: Option<&str>, hash: &str, report: &mut Report) {
     let now = now.unwrap_or_default();
     match place {
-        CookiePlace::ToBeMade(path) => {
+        CookiePlace::ToBeCreated(path) => {
             let path = path.display();
             let detail = format!("{path} was removed, but the running daemon still uses its cookie (hash {hash})");
             let advice = "restore the file, or restart the daemon and then all nodes to use a new cookie";
