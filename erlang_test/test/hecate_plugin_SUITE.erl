@@ -11,7 +11,8 @@
          ten_plugins_start_at_the_same_time/1, a_plugin_is_deregistered_only_on_request/1, a_stop_cleans_up_quickly/1,
          the_host_application_owns_the_scope/1, the_scope_is_killed_repeatedly/1, a_node_without_a_name/1,
          processes_of_the_library_are_killed/1, a_waiting_process_survives_the_registrar/1, a_node_gets_its_name_later/1,
-         another_client_deregisters_the_plugin/1, plugins_are_found_and_watched/1, paths_equal_those_of_shared_paths/1]).
+         another_client_deregisters_the_plugin/1, plugins_are_found_and_watched/1, paths_equal_those_of_shared_paths/1,
+         the_default_handler_logs_the_lines_of_the_library/1]).
 
 suite() -> [{timetrap, {minutes, 2}}].
 
@@ -22,7 +23,7 @@ all() ->
      a_plugin_is_deregistered_only_on_request, a_stop_cleans_up_quickly, the_host_application_owns_the_scope,
      the_scope_is_killed_repeatedly, a_node_without_a_name, a_node_gets_its_name_later, processes_of_the_library_are_killed,
      a_waiting_process_survives_the_registrar, another_client_deregisters_the_plugin, plugins_are_found_and_watched,
-     paths_equal_those_of_shared_paths].
+     paths_equal_those_of_shared_paths, the_default_handler_logs_the_lines_of_the_library].
 
 init_per_suite(Config) -> [{code, hecate_host:compile_apps([hecate_plugin])} | Config].
 
@@ -452,6 +453,38 @@ paths_equal_those_of_shared_paths(Config) ->
     ok = file:del_dir_r(hecate_host:path(Host, "hecate-traderd/connectors")),
     ?assertEqual(ok, call(Trader, hecate_paths, ensure_layout, [])),
     ?assert(filelib:is_dir(hecate_host:path(Host, "hecate-traderd/connectors"))).
+
+%% ---- Log -----------------------------------------------------------------------------------------
+
+the_default_handler_logs_the_lines_of_the_library(Config) ->
+    Host = host(Config),
+    File = filename:join(maps:get(home, Host), "node.log"),
+    %% The same handler and filters as by default, but with a file.
+    Handler = io_lib:format("[{handler, default, logger_std_h, #{config => #{file => ~p}}}]", [File]),
+    Trader = hecate_host:start_node(Host, hecate_traderd,
+                                    hecate_host:configured("hecate-traderd")
+                                        ++ ["-hecate_plugin", "vresion", "<<\"0.1.0\">>", "-kernel", "logger", lists:flatten(Handler)]),
+    ok = call(Trader, logger, set_primary_config, [level, notice]),
+    {ok, _} = call(Trader, application, ensure_all_started, [hecate_plugin]),
+    logs(Trader, File, "unknown setting 'vresion'"),
+    logs(Trader, File, "hecate-traderd: cannot connect to hecate-daemon"),
+    Up = daemon(Host),
+    logs(Trader, File, "hecate-traderd: registered at "),
+    Api = "fun() -> Handler = fun(_) -> error(broken) end, {ok, Pid} = hecate_plugin_api:start_link(\"api.sock\", Handler), unlink(Pid) end.",
+    true = hecate_host:eval(Trader, Api, []),
+    Socket = hecate_host:path(Host, "hecate-traderd/sockets/api.sock"),
+    hecate_host:eventually(fun() -> element(1, file:read_link_info(Socket)) =:= ok end),
+    _ = os:cmd("curl -s --unix-socket " ++ Socket ++ " http://localhost/"),
+    logs(Trader, File, "the handler of / failed"),
+    stop_daemon(Up).
+
+%% Waits until a text is in the log of a node.
+logs(Node, File, Text) ->
+    hecate_host:eventually(fun() ->
+                                   ok = call(Node, logger_std_h, filesync, [default]),
+                                   {ok, Log} = file:read_file(File),
+                                   string:find(Log, Text) =/= nomatch
+                           end).
 
 %% ---- Checks --------------------------------------------------------------------------------------
 

@@ -193,7 +193,7 @@ explain({denied, Reason}, Path) ->
                   "`chmod 0660 ~ts`", [Reason, Path]);
 explain(Reason, _) -> io_lib:format("~p", [Reason]).
 
-warn(Format, Args) -> logger:warning(Format, Args, #{domain => [hecate_plugin]}).
+warn(Format, Args) -> logger:warning(Format, Args).
 
 inode(Path) ->
     case file:read_link_info(Path) of
@@ -273,7 +273,7 @@ handled(Method, Target, Handler) when Method =:= 'GET'; Method =:= 'HEAD' ->
         answered(within(?PATIENCE, fun() -> Handler(Path) end))
     catch
         Class:Reason:Stack ->
-            logger:error("the handler of ~ts failed: ~p", [Path, {Class, Reason, Stack}], #{domain => [hecate_plugin]}),
+            logger:error("the handler of ~ts failed: ~p", [Path, {Class, Reason, Stack}]),
             refusal(500, <<"internal error: see the log of the plugin">>)
     end;
 handled(_, _, _) -> refusal(405, <<"method not allowed: use GET or HEAD">>).

@@ -7,11 +7,18 @@
 -type config() :: #{name := binary(), version := binary() | undefined, description := binary() | undefined,
                     scope := atom()}.
 
+%% Old versions of OTP add `included_applications' to each environment.
+-define(SETTINGS, [name, version, description, scope, included_applications]).
+
 -type error() :: {bad_config, Key :: atom(), Found :: term(), Advice :: string()}.
 
-%% @doc Reads the application's environment. Does not check the rules for names: the daemon does.
+%% @doc Reads the application's environment, and logs a warning for each unknown setting. Does not
+%% check the rules for names: the daemon does.
 -spec read() -> {ok, config()} | {error, error()}.
 read() ->
+    [logger:warning("hecate_plugin: unknown setting '~ts', which is ignored; the settings are name, version, description "
+                    "and scope", [Key])
+     || {Key, _} <- application:get_all_env(hecate_plugin), not lists:member(Key, ?SETTINGS)],
     try
         {ok, #{name => text(name, required), version => text(version, optional),
                description => text(description, optional), scope => scope()}}

@@ -335,7 +335,7 @@ log_outcome({lost, Reason}, Data) ->
 log_outcome(Outcome, Data) ->
     log(warning, "cannot register, retrying: ~p", [Outcome], Data).
 
-log(Level, Format, Args, #data{config = #{name := Name}}) ->
-    logger:log(Level, "~ts: " ++ Format, [Name | Args], #{domain => [hecate_plugin]}).
+%% Without a domain, because the default handler of OTP logs only `[otp, sasl]' and lines without one.
+log(Level, Format, Args, #data{config = #{name := Name}}) -> logger:log(Level, "~ts: " ++ Format, [Name | Args]).
 
 now_ms() -> erlang:monotonic_time(millisecond).
