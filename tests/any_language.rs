@@ -14,6 +14,9 @@ use support::{Host, Output, Process, wait_for};
 
 const PLUGIN: &str = "hecate-clockd";
 
+/// The plugin's version in the guide.
+const VERSION: &str = "0.1.0";
+
 const SHORT_GRACE: [(&str, &str); 1] = [("HECATE_REGISTRATION_GRACE", "1")];
 
 const INSTALL: &str = "`make deps` installs it";
@@ -49,8 +52,12 @@ struct Plugin {
 
 impl Plugin {
     fn start(host: &Host, language: &Language) -> Self {
+        Self::start_version(host, language, VERSION)
+    }
+
+    fn start_version(host: &Host, language: &Language, version: &str) -> Self {
         let file = host.home().join(language.file);
-        std::fs::write(&file, code(language.heading)).unwrap();
+        std::fs::write(&file, code(language.heading).replace(VERSION, version)).unwrap();
         let mut command = Command::new(language.interpreter);
         command.arg(file).env("HOME", host.home()).stdin(Stdio::null()).stdout(Stdio::piped());
         for setting in ["HECATE_HOME", "HECATE_SOCKET_PATH"] {
@@ -95,10 +102,6 @@ fn does_what_the_guide_demands(language: &Language) {
     assert_eq!(std::fs::read_to_string(run_file(&host, "daemon.pid")).unwrap(), plugin.process.id().to_string());
     assert_eq!(std::fs::read_to_string(run_file(&host, "daemon.state")).unwrap(), "running");
 
-    let mut second = Plugin::start(&host, language);
-    assert!(!second.process.ended("a second instance ends").success());
-    assert!(socket.exists(), "the socket of the first instance stays");
-
     // A new daemon with an empty database gets the registration again.
     daemon.kill();
     std::fs::remove_dir_all(host.namespace("hecate-daemon").join("sqlite")).unwrap();
@@ -108,15 +111,26 @@ fn does_what_the_guide_demands(language: &Language) {
     host.grace_passes();
     host.plugin_until(PLUGIN, "running");
 
+    // A second instance of another version ends without a trace.
+    let registered_at = host.plugin(PLUGIN)["registered_at"].clone();
+    let mut second = Plugin::start_version(&host, language, "0.2.0");
+    assert!(!second.process.ended("a second instance ends").success());
+    assert!(socket.exists(), "the socket of the first instance stays");
+    let entry = host.plugin(PLUGIN);
+    assert_eq!((&entry["version"], &entry["registered_at"]), (&json!(VERSION), &registered_at));
+
     // A killed plugin leaves a dead socket, which its next start replaces.
     plugin.process.kill();
     assert_eq!(host.plugin_until(PLUGIN, "stopped")["reason_code"], "socket_refuses");
+    wait_for("the daemon removes the run files", || !run_file(&host, "daemon.pid").exists());
+    assert!(!run_file(&host, "daemon.state").exists());
     let mut plugin = Plugin::start(&host, language);
     plugin.registered();
     host.grace_passes();
     host.plugin_until(PLUGIN, "running");
 
-    plugin.process.terminate();
+    // As Ctrl-C does.
+    plugin.process.signal(rustix::process::Signal::INT);
     assert!(plugin.process.ended("the plugin ends").success());
     for file in [socket, run_file(&host, "daemon.pid"), run_file(&host, "daemon.state")] {
         assert!(!file.exists(), "{}", file.display());
