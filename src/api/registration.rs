@@ -21,8 +21,12 @@ pub fn read(body: &[u8]) -> Result<Registration, Problem> {
             let example = "the body must be one JSON object, such as {\"name\": \"hecate-traderd\"}";
             Problem::new(StatusCode::BAD_REQUEST, "not_an_object", example)
         }
-        _ => {
-            let detail = format!("the body is not JSON: {error}");
+        category => {
+            let detail = match category {
+                _ if body.trim_ascii().is_empty() => "the body is empty; send a JSON object".to_owned(),
+                serde_json::error::Category::Eof => "the JSON in the body is incomplete; send all of it".to_owned(),
+                _ => format!("the body is not JSON: {error}"),
+            };
             Problem::new(StatusCode::BAD_REQUEST, "not_json", detail)
         }
     })?;

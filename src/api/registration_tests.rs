@@ -42,6 +42,18 @@ fn unknown_keys_are_ignored_whatever_their_values_are() {
 }
 
 #[test]
+fn an_empty_or_incomplete_body_has_its_own_detail() {
+    let detail = |body: &str| read(body.as_bytes()).map_err(|problem| problem.detail).expect_err("refused");
+    for body in ["", " \n"] {
+        assert_eq!(detail(body), "the body is empty; send a JSON object");
+    }
+    for body in ["{", "{\"name\"", "{\"name\": \"hecate-traderd\""] {
+        assert_eq!(detail(body), "the JSON in the body is incomplete; send all of it", "{body}");
+    }
+    assert!(detail("{]").starts_with("the body is not JSON: "));
+}
+
+#[test]
 fn a_body_that_is_not_an_object_is_refused() {
     for body in ["", " ", "{", "{\"name\": }", "name=hecate-traderd", "{} {}", "{\"name\": \"\\ud800\"}", "\u{feff}{}"]
     {
