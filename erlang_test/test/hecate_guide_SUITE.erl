@@ -30,7 +30,7 @@ end_per_testcase(_, Config) ->
     end.
 
 the_erlang_guide_works(Config) ->
-    ?assertEqual(#{file => 6, command => 11, typed => 11}, follow("plugins-erlang.md", Config)).
+    ?assertEqual(#{file => 7, command => 11, typed => 11}, follow("plugins-erlang.md", Config)).
 
 the_elixir_guide_works(Config) ->
     ?assertEqual(#{file => 5, command => 10, typed => 8}, follow("plugins-elixir.md", Config)).

@@ -463,10 +463,10 @@ the_default_handler_logs_the_lines_of_the_library(Config) ->
     Handler = io_lib:format("[{handler, default, logger_std_h, #{config => #{file => ~p}}}]", [File]),
     Trader = hecate_host:start_node(Host, hecate_traderd,
                                     hecate_host:configured("hecate-traderd")
-                                        ++ ["-hecate_plugin", "vresion", "<<\"0.1.0\">>", "-kernel", "logger", lists:flatten(Handler)]),
+                                        ++ ["-hecate_plugin", "icon", "<<\"0.1.0\">>", "-kernel", "logger", lists:flatten(Handler)]),
     ok = call(Trader, logger, set_primary_config, [level, notice]),
     {ok, _} = call(Trader, application, ensure_all_started, [hecate_plugin]),
-    logs(Trader, File, "unknown setting 'vresion'"),
+    logs(Trader, File, "unknown setting 'icon'"),
     logs(Trader, File, "hecate-traderd: cannot connect to hecate-daemon"),
     Up = daemon(Host),
     logs(Trader, File, "hecate-traderd: registered at "),
