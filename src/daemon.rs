@@ -93,9 +93,9 @@ pub async fn run(config: Config, node: Handle) -> Result<(), Error> {
     summaries.abort();
     log::limit::end_windows();
     // Last, and also after an error: run files that are left behind mean a crash.
-    lock.remove_files()?;
+    result.and(lock.remove_files().map_err(Error::from))?;
     info!("stopped");
-    result
+    Ok(())
 }
 
 /// Starts everything else in the locked home, serves, and shuts down.

@@ -110,7 +110,7 @@ fn each_change_is_one_commit_and_a_repetition_is_none() {
     assert_eq!(home.add(&["--frontend-image", FRONTEND])["commit"], Value::Null);
 
     let newer = home.done(&["add", TRADER, "--image", "registry.example/hecate-traderd:0.2.0", "--uid", "1001"]);
-    assert_eq!(newer["message"], "Run hecate-traderd by registry.example/hecate-traderd:0.2.0");
+    assert_eq!(newer["message"], "Set the image of hecate-traderd to registry.example/hecate-traderd:0.2.0");
     home.done(&["init", "--image", "localhost/hecate-daemon:9.9.9"]);
     assert!(home.file("hecate-daemon/daemonset.yaml").contains("image: \"localhost/hecate-daemon:9.9.9\""));
     assert!(home.file("hecate-daemon/hecate-daemon.container").contains("Image=localhost/hecate-daemon:9.9.9"));
@@ -126,7 +126,7 @@ fn each_change_is_one_commit_and_a_repetition_is_none() {
     let said = [
         "Deploy hecate-daemon",
         "Deploy hecate-traderd",
-        "Run hecate-traderd by registry.example/hecate-traderd:0.2.0",
+        "Set the image of hecate-traderd to registry.example/hecate-traderd:0.2.0",
         "Run the image localhost/hecate-daemon:9.9.9 as hecate-daemon",
         "Remove hecate-traderd",
     ];

@@ -53,6 +53,9 @@ impl Home {
         self.file.write_all_at(text, 0).and_then(|()| self.file.set_len(text.len() as u64)).expect("written");
         let flags = Flags::from([("config", self.path.display().to_string())]);
         let variables = [("HOME".to_owned(), self.directory.path().into())].into();
-        config::load(&flags, &Environment { variables, hostname: "host".to_owned(), account_home: None })
+        config::load(
+            &flags,
+            &Environment { variables, hostname: "host".to_owned(), account_home: None, misspelled: Vec::new() },
+        )
     }
 }

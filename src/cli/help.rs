@@ -14,6 +14,9 @@ pub(super) const GROUPS: [(&str, &[&str]); 5] = [
     ("Tools", &["doctor", "openapi", "completions"]),
 ];
 
+/// The description of `help`, which clap adds to the commands.
+const HELP: &str = "Print this message or the help of the given subcommand(s)";
+
 pub(super) const ABOUT: &str = "\
 The primary Hecate daemon of a host. It registers plugin daemons over a Unix socket, and is a node
 of the BEAM cluster. Without a command it runs the daemon, and accepts the settings of `run`.";
@@ -229,6 +232,9 @@ fn template(command: &Command) -> StyledStr {
         for command in names.iter().filter_map(|name| command.find_subcommand(name)) {
             let (name, about) = (command.get_name(), command.get_about().unwrap_or_default());
             text.push_str(&format!("  {literal}{name:<width$}{literal:#}  {about}\n"));
+        }
+        if group == "Tools" {
+            text.push_str(&format!("  {literal}{:<width$}{literal:#}  {HELP}\n", "help"));
         }
         text.push('\n');
     }

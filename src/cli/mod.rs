@@ -7,6 +7,7 @@
 use std::ffi::OsString;
 use std::io::Write as _;
 
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 
 mod cluster;
@@ -156,7 +157,7 @@ impl Cli {
 
     fn of_arguments(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
         let mut command = command();
-        let matches = command.try_get_matches_from_mut(arguments)?;
+        let matches = command.try_get_matches_from_mut(arguments).map_err(explained)?;
         Self::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
     }
 
@@ -173,6 +174,17 @@ impl Cli {
             Some(Command::Completions { shell }) => completions(shell),
         })
     }
+}
+
+/// Adds a tip to the error for an option of the daemon that is in front of a command.
+fn explained(mut error: clap::Error) -> clap::Error {
+    if let Some(ContextValue::String(command)) = error.get(ContextKind::InvalidSubcommand)
+        && error.kind() == ErrorKind::ArgumentConflict
+    {
+        let tip = format!("put options after the command, as in `hecate-daemon {command} --option`");
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
+    }
+    error
 }
 
 impl Serve {
@@ -304,5 +316,16 @@ mod tests {
         ] {
             assert_eq!(flags(arguments), Err(kind), "{arguments:?}");
         }
+    }
+
+    #[test]
+    fn an_option_before_the_command_gets_a_tip() {
+        let error = |arguments: &[&str]| {
+            let arguments = std::iter::once(&"hecate-daemon").chain(arguments).map(OsString::from);
+            Cli::of_arguments(arguments).expect_err("refused").render().to_string()
+        };
+        let refused = error(&["--home", "/x", "status"]);
+        assert!(refused.contains("put options after the command, as in `hecate-daemon status --option`"), "{refused}");
+        assert!(!error(&["status", "--jsn"]).contains("put options"));
     }
 }

@@ -6,8 +6,11 @@
 //! for the plugins that its events name, or for all plugins if it missed events. So a change can be
 //! late but not lost.
 
+mod error;
 mod publish;
 mod refusals;
+
+pub use error::StartError;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -20,7 +23,7 @@ use beam::dist::Identity;
 use beam::dist::challenges::Challenges;
 use beam::dist::flags;
 use beam::epmd::client::Registration;
-use beam::etf::{Atom, AtomTooLong, Term};
+use beam::etf::{Atom, Term};
 use beam::name::NodeName;
 use beam::node::ProcessId;
 use beam::node::Watched;
@@ -88,17 +91,6 @@ pub struct ClusterSettings {
     pub allowed_uids: BTreeSet<u32>,
     /// The host parts that mean this host.
     pub this_host: BTreeSet<String>,
-}
-
-/// Why the task cannot start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The distribution port cannot be opened.
-    #[error("cannot listen on the distribution port {0}: {1}; set HECATE_LISTEN or ERL_DIST_PORT to a free address")]
-    Listen(SocketAddr, std::io::Error),
-    /// The name of a scope is too long for an atom.
-    #[error("HECATE_PG_SCOPES: {0}")]
-    Scope(AtomTooLong),
 }
 
 /// Starts the task: opens the distribution port, joins the cluster when EPMD answers, and then keeps

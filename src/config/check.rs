@@ -5,7 +5,7 @@ use std::fmt::Display;
 
 use super::fields::CookiePlace;
 use super::settings::{self, Places, Setting};
-use super::{Error, unknown_keys};
+use super::{Error, misspelled_variables, unknown_keys};
 use crate::log::Format;
 
 /// The result of a check.
@@ -78,6 +78,7 @@ impl Places<'_> {
     #[must_use]
     pub fn check(&self) -> Checked {
         let mut warnings = unknown_keys(&self.file);
+        warnings.extend(misspelled_variables(self.environment));
         // An error here also appears in the row of its setting.
         warnings.extend(self.unused_data_dir().ok().flatten());
         warnings.extend(self.dns_for_short_name().ok().flatten());

@@ -116,6 +116,7 @@ pub struct Loaded {
 pub fn load(flags: &Flags, environment: &Environment) -> Result<Loaded, Error> {
     let places = Places::find(flags, environment)?;
     let mut warnings = unknown_keys(&places.file);
+    warnings.extend(misspelled_variables(environment));
     warnings.extend(places.unused_data_dir()?);
     warnings.extend(places.dns_for_short_name()?);
     let locations = places.locations()?;
@@ -203,6 +204,11 @@ fn unknown_keys(file: &SysConfig) -> Vec<String> {
         format!("{source}: `{key}` is not a setting of hecate and is ignored{}", advice.unwrap_or_default())
     };
     file.unknown().map(warning).collect()
+}
+
+fn misspelled_variables(environment: &Environment) -> impl Iterator<Item = String> {
+    let variables = environment.misspelled.iter();
+    variables.map(|(name, known)| format!("unknown variable '{name}'; did you mean {known}?"))
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use super::Error;
 use super::source::Source;
 use super::sys_config::SysConfig;
 use super::value::{Given, Value};
+use crate::limits;
 
 /// A setting and its possible sources.
 #[derive(Debug)]
@@ -306,6 +307,9 @@ pub const SETTINGS: &[&Setting] = &[
     &LOG_FORMAT,
 ];
 
+/// The prefix of environment variables of Hecate's programs.
+const PREFIX: &str = "HECATE_";
+
 /// The flags of the command line, by their names without dashes.
 pub type Flags = BTreeMap<&'static str, String>;
 
@@ -320,6 +324,9 @@ pub struct Environment {
     pub hostname: String,
     /// The home directory of the user's account, for the error if `HOME` is not set.
     pub account_home: Option<PathBuf>,
+    /// Variables that are probably misspelled, each with the setting's variable that it resembles. At
+    /// most [`limits::MISSPELLED_VARIABLES`].
+    pub misspelled: Vec<(String, &'static str)>,
 }
 
 impl Environment {
@@ -335,6 +342,7 @@ impl Environment {
             variables,
             hostname: rustix::system::uname().nodename().to_string_lossy().into_owned(),
             account_home: dirs::home_dir(),
+            misspelled: misspelled(std::env::vars_os()),
         }
     }
 
@@ -347,6 +355,34 @@ impl Environment {
             Some(value) => value.to_str().map(Some).ok_or(Error::NotUtf8(name)),
         }
     }
+}
+
+/// Returns the variables that resemble one of a setting, with that one.
+pub(super) fn misspelled(variables: impl IntoIterator<Item = (OsString, OsString)>) -> Vec<(String, &'static str)> {
+    let unknown = |(name, value): (OsString, OsString)| {
+        let name = name.into_string().ok().filter(|_| !value.is_empty())?;
+        let known = resembled(&name)?;
+        (known != name).then_some((name, known))
+    };
+    variables.into_iter().filter_map(unknown).take(limits::MISSPELLED_VARIABLES).collect()
+}
+
+/// Returns the variable of a setting that has nearly this name. Other programs of Hecate have variables
+/// too, so only a few differences are allowed.
+fn resembled(name: &str) -> Option<&'static str> {
+    let own = name.strip_prefix(PREFIX)?;
+    let most = (own.len() / 4).clamp(1, 3);
+    let near = variable_names().filter_map(|known| {
+        let rest = known.strip_prefix(PREFIX)?;
+        // Also bounds the work for a long name.
+        let alike = rest.len().abs_diff(own.len()) <= most;
+        alike.then(|| (strsim::osa_distance(own, rest), known))
+    });
+    near.filter(|(edits, _)| *edits <= most).min().map(|(_, known)| known)
+}
+
+fn variable_names() -> impl Iterator<Item = &'static str> {
+    SETTINGS.iter().flat_map(|setting| setting.env.iter().copied())
 }
 
 /// The sources of settings, in order of precedence.

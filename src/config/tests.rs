@@ -477,3 +477,50 @@ fn a_check_shows_every_error() {
     assert_eq!(refused, ["cookie", "hidden", "dir-mode"]);
     assert!(host.refusal().contains("HECATE_HIDDEN"), "the first error prevents a start");
 }
+
+// ---- Misspelled variables -------------------------------------------------------------------
+
+#[test]
+fn a_misspelled_variable_causes_a_warning() {
+    let mut host = Host::new();
+    host.environment.misspelled = settings::misspelled([("HECATE_CLUSTER_PERS".into(), "beam01".into())]);
+    let warning = "unknown variable 'HECATE_CLUSTER_PERS'; did you mean HECATE_CLUSTER_PEERS?";
+    assert_eq!(host.loaded().warnings, [warning]);
+    assert_eq!(host.check().warnings, [warning]);
+}
+
+#[test]
+fn variables_of_other_programs_cause_no_warning() {
+    let found = |names: &[&str]| settings::misspelled(names.iter().map(|name| ((*name).into(), "x".into())));
+    let known: Vec<&str> = SETTINGS.iter().flat_map(|setting| setting.env).copied().collect();
+    assert_eq!(found(&known), []);
+    let others = [
+        "HECATE_CRASHES",
+        "HECATE_DAEMON_BIN",
+        "HECATE_DATA_DIR",
+        "HECATE_DEPLOY_TOOLS",
+        "HECATE_ERL",
+        "HECATE_LOG_LEVEL",
+        "HECATE_NODE",
+        "HECATE_PEER",
+        "HECATE_PORT",
+        "HECATE_SIEGE",
+        "HECATE_SUITES_DAEMON",
+        "HECATE_SUITES_MODE",
+        "HECATE_TRADERD_HOME",
+        "HECATE_USER",
+        "HECATE_",
+        "HOSTNAME",
+        "ERL_EPMD_PORTS",
+    ];
+    assert_eq!(found(&others), []);
+    let long = format!("HECATE_{}", "X".repeat(100_000));
+    assert_eq!(found(&[&long]), []);
+    assert_eq!(settings::misspelled([("HECATE_HOMES".into(), "".into())]), [], "an empty one counts as unset");
+}
+
+#[test]
+fn only_the_first_misspelled_variables_are_reported() {
+    let names = (0..=limits::MISSPELLED_VARIABLES).map(|number| (format!("HECATE_CONFIG{number}").into(), "x".into()));
+    assert_eq!(settings::misspelled(names).len(), limits::MISSPELLED_VARIABLES);
+}

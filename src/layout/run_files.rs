@@ -303,7 +303,9 @@ mod tests {
             matches!(refused, RunError::Held { pid: Some(pid), .. } if u32::try_from(pid) == Ok(me)),
             "{refused:?}"
         );
-        assert!(refused.to_string().contains(&format!("(process {me})")), "{refused}");
+        let home = scene.layout.home().root().display();
+        let expected = format!("another hecate-daemon serves {home} (process {me});");
+        assert!(refused.to_string().starts_with(&expected), "{refused}");
         drop(lock);
         RunLock::acquire(&scene.layout).expect("free again");
     }

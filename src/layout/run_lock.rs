@@ -50,10 +50,10 @@ impl fmt::Display for RunState {
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// Another daemon serves this home.
-    #[error("another hecate-daemon serves {run}{holder}; stop it, or choose another home", run = run.display(), holder = holder(*pid))]
+    #[error("another hecate-daemon serves {home}{holder}; stop it, or choose another home", home = home.display(), holder = holder(*pid))]
     Held {
-        /// The directory.
-        run: PathBuf,
+        /// The home.
+        home: PathBuf,
         /// The process that holds the lock, if its `daemon.pid` can be read.
         pid: Option<i32>,
     },
@@ -195,7 +195,11 @@ pub(super) fn lock(dir: &OwnedFd, run: &OwnedFd, path: &Path, patience: Instant)
         match fs::flock(dir, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => return Ok(()),
             Err(Errno::WOULDBLOCK) if Instant::now() < patience => std::thread::sleep(LOCK_PATIENCE / 20),
-            Err(Errno::WOULDBLOCK) => return Err(RunError::Held { run: path.to_owned(), pid: read_pid(run) }),
+            Err(Errno::WOULDBLOCK) => {
+                // Home is two levels above `run`.
+                let home = path.ancestors().nth(2).unwrap_or(path).to_owned();
+                return Err(RunError::Held { home, pid: read_pid(run) });
+            }
             Err(errno) => return Err(RunError::Io { doing: "lock", path: path.to_owned(), source: errno.into() }),
         }
     }

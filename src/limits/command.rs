@@ -11,6 +11,10 @@ pub const SYS_CONFIG: usize = 256 * 1024;
 /// `config::sys_config::tests::nesting_is_bounded`.
 pub const SYS_CONFIG_DEPTH: usize = 64;
 
+/// Most misspelled environment variables that are reported. Crossed by
+/// `config::tests::only_the_first_misspelled_variables_are_reported`.
+pub const MISSPELLED_VARIABLES: usize = 8;
+
 /// Most elements in a list of the configuration. Crossed by `config::tests::lists_are_bounded`.
 pub const CONFIG_LIST: usize = 256;
 

@@ -31,7 +31,7 @@ pub enum NameError {
     Reserved,
     /// The name ends in `w`.
     #[error(
-        "a name that ends in `w` is a frontend, which has no namespace; register its daemon, whose name ends in `d`"
+        "a name that ends in `w` is a frontend, which has no directory; register its daemon, whose name ends in `d`"
     )]
     Frontend,
     /// The name has no hyphen: such names are those of infrastructure directories like `gitops`.

@@ -173,6 +173,10 @@ async fn distribution(
                 let detail = format!("distribution port {shown} is in use");
                 report.fail("port", detail, "stop the process that uses it, or set ERL_DIST_PORT to a free port");
             }
+            Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => {
+                let detail = format!("the address {listen} does not belong to this host");
+                report.fail("port", detail, "set HECATE_LISTEN to an address of this host, or to 0.0.0.0");
+            }
             Err(error) => {
                 let detail = format!("cannot listen at {shown}: {error}");
                 report.fail("port", detail, "set HECATE_LISTEN to an address of this host, or ERL_DIST_PORT");

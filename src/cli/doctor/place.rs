@@ -272,9 +272,9 @@ fn lock(home: &Home, report: &mut Report) {
             }
             None => report.ok("lock", format!("no process holds {}", home.own().run().display())),
         },
-        Err(RunError::Held { run, pid }) => {
+        Err(RunError::Held { home, pid }) => {
             let who = pid.map_or_else(|| "a process".to_owned(), |pid| format!("process {pid}"));
-            let detail = format!("{who} holds {}, but does not answer at the socket", run.display());
+            let detail = format!("{who} serves {}, but does not answer at the socket", home.display());
             report.fail("lock", detail, "set HECATE_SOCKET_PATH if it serves another socket, or stop it");
         }
         Err(error) => report.fail("lock", error.to_string(), "chown the directory to the user of the daemon"),

@@ -72,11 +72,20 @@ pub(super) struct Add {
     /// Image of the plugin's frontend
     #[arg(long, value_name = "IMAGE", value_parser = Image::parse)]
     frontend_image: Option<Image>,
-    /// User on k3s [default: the present one, or the owner of home]
-    #[arg(long, value_name = "UID", value_parser = clap::value_parser!(u32).range(1..))]
+    /// User of the plugin on k3s [default: unchanged, or your uid]
+    #[arg(long, value_name = "UID", value_parser = user_number)]
     uid: Option<u32>,
     #[command(flatten)]
     common: Common,
+}
+
+/// Parses the number of a user who is not root.
+fn user_number(text: &str) -> Result<u32, &'static str> {
+    match text.parse() {
+        Ok(0) => Err("a plugin cannot run as root; give the number of another user"),
+        Ok(uid) => Ok(uid),
+        Err(_) => Err("not the number of a user; `id -u NAME` prints it"),
+    }
 }
 
 fn plugin_name(text: &str) -> Result<PluginName, NameError> {
@@ -316,7 +325,8 @@ fn add(home: &Home, add: Add) -> Result<Change, Refusal> {
     // The plugin writes to its namespace, and reaches the socket through the daemon's directory.
     let required = [(namespace.base(), 0o7), (&home.own().sockets(), 0o1)];
     let notes = required.into_iter().filter_map(|(path, bits)| closed_to(path, plugin_uid, values.gid, bits)).collect();
-    let message = if there.is_empty() { format!("Deploy {name}") } else { format!("Run {name} by {image}") };
+    let message =
+        if there.is_empty() { format!("Deploy {name}") } else { format!("Set the image of {name} to {image}") };
     draft.commit(message, notes)
 }
 

@@ -58,7 +58,7 @@ pub(super) async fn run(locations: &Locations, json: bool) -> Exit {
             Err(error) => return refuse(&unreadable(&error)),
         },
         Ok((false, answer)) => return refuse(&refusal::for_people(answer.status, &answer.body)),
-        Err(error @ (ClientError::NoDaemon { .. } | ClientError::Busy(_))) => {
+        Err(error @ (ClientError::NoDaemon { .. } | ClientError::Denied(_) | ClientError::Busy(_))) => {
             complain(&error.to_string());
             error.exit()
         }

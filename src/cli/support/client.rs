@@ -68,6 +68,12 @@ pub(in crate::cli) enum ClientError {
     )]
     NoDaemon { socket: PathBuf, error: io::Error },
     #[error(
+        "this user (uid {uid}) may not open the socket {}; run this as the daemon's user, or set HECATE_ALLOWED_UIDS, \
+         HECATE_GROUP, HECATE_DIR_MODE and HECATE_SOCKET_MODE for the daemon as docs/security.md describes",
+        .0.display(), uid = rustix::process::geteuid().as_raw()
+    )]
+    Denied(PathBuf),
+    #[error(
         "the daemon at {} is busy; too many clients wait to connect; close unused connections and retry",
         .0.display()
     )]
@@ -144,6 +150,7 @@ async fn connect(socket: &Path, time: Duration) -> Result<UnixStream, ClientErro
     match connected.unwrap_or_else(|error| Err(io::Error::other(error))).and_then(UnixStream::from_std) {
         Ok(stream) => Ok(stream),
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(ClientError::Busy(socket.to_owned())),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(ClientError::Denied(socket.to_owned())),
         Err(error) => Err(ClientError::NoDaemon { socket: socket.to_owned(), error }),
     }
 }

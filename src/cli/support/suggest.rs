@@ -41,9 +41,9 @@ pub(in crate::cli) async fn node(socket: &Path, node: &NodeName) -> Option<Strin
     let plugins: Option<Vec<PluginEntry>> = get(socket, "/api/plugins").await;
     let peers = cluster.map(|cluster| (cluster.node, cluster.peers));
     let (own, peers) = peers.unwrap_or_default();
-    let mut known: BTreeSet<String> = peers.into_iter().map(|peer| peer.name).chain(own).collect();
+    let mut known: BTreeSet<String> = peers.into_iter().map(|peer| peer.name).collect();
     known.extend(plugins.unwrap_or_default().into_iter().filter_map(|plugin| plugin.node));
-    if known.contains(node.as_str()) {
+    if known.contains(node.as_str()) || own.as_deref() == Some(node.as_str()) {
         return None;
     }
     closest(node.as_str(), known.iter().map(String::as_str)).map(str::to_owned)
