@@ -10,95 +10,95 @@ pub use command::*;
 
 // ---- The node and its peers -----------------------------------------------------------------
 
-/// Orders of peers that wait to be carried out; more are refused at once. Crossed by
+/// Most queued calls of peers to the plugins server. Further calls are refused at once. Crossed by
 /// `cluster::plugins::server::tests::a_full_queue_refuses_new_calls`.
 pub const ORDERS: usize = 256;
 
-/// How often the round trip to a connected peer is taken. Crossed by
+/// Interval between two measurements of the round trip to a connected peer. Crossed by
 /// `cluster::peers::answers::tests::the_round_trip_is_measured_again`.
 pub const ROUND_TRIP_EVERY: Duration = Duration::from_secs(60);
 
-/// Longest name of a release of OTP in characters. Crossed by
+/// Longest OTP release name, in characters. Crossed by
 /// `cluster::peers::questions::tests::valid_answers_are_read_and_others_are_refused`.
 pub const OTP_RELEASE: usize = 16;
 
-/// Diagnoses that are under way at once; more are refused. Crossed by `tests/diagnosis.rs`,
+/// Most concurrent diagnoses. Further requests are refused. Crossed by `tests/diagnosis.rs`,
 /// `concurrent_diagnoses_are_bounded`.
 pub const DIAGNOSES: usize = 4;
 
-/// How long a diagnosis waits for an attempt to connect that is under way. Crossed by
+/// How long a diagnosis waits for an attempt to connect that has already started. Crossed by
 /// `tests/diagnosis.rs`, `a_silent_node_is_reported`.
 pub const DIAGNOSIS_WAIT: Duration = Duration::from_secs(1);
 
-/// Time for a whole diagnosis, longer than its stages take together. Crossed by
+/// Time limit of a whole diagnosis, longer than the sum of its stages. Crossed by
 /// `cluster::diagnosis::tests::a_diagnosis_that_takes_too_long_reports_the_stages_so_far`.
 pub const DIAGNOSIS_TIME: Duration = Duration::from_secs(27);
 
 // ---- Finding peers --------------------------------------------------------------------------
 
-/// Nodes that are found by one answer of DNS. Crossed by
+/// Most addresses used of one DNS answer. Crossed by
 /// `cluster::peers::strategies::dns::tests::the_number_of_addresses_is_bounded`.
 pub const DNS_ADDRESSES: usize = 1024;
 
-/// How often DNS is asked for more daemons, or up to a quarter later. Crossed by `tests/dns.rs`,
-/// `daemons_find_each_other_by_dns_and_forget_removed_addresses`.
+/// Interval between two DNS queries for daemons. Up to a quarter is added as jitter. Crossed by
+/// `tests/dns.rs`, `daemons_find_each_other_by_dns_and_forget_removed_addresses`.
 pub const DNS_POLL: Duration = Duration::from_secs(4);
 
-/// How long what DNS said last is believed while it doesn't answer. Crossed by
+/// How long the last DNS answer is used while DNS does not answer. Crossed by
 /// `cluster::peers::strategies::dns::tests::the_last_answer_is_kept_for_a_while_when_dns_fails`.
 pub const DNS_MEMORY: Duration = Duration::from_secs(300);
 
-/// How long a node that has gone, and that nobody names any more, is shown all the same. Crossed by
+/// How long a disconnected node that no source names any more is still shown. Crossed by
 /// `cluster::peers::redial::tests::a_disconnected_node_that_no_source_names_is_forgotten`.
 pub const PEER_MEMORY: Duration = Duration::from_secs(60);
 
 // ---- Other hosts ------------------------------------------------------------------------------
 
-/// Other hecate-daemons whose plugins are kept, lost ones among them: of those the one that was
-/// lost first gives way. Crossed by
+/// Most other hecate-daemons whose reports are kept, including lost ones. For one more, the daemon
+/// that was lost first is forgotten. Crossed by
 /// `cluster::hosts::tracker::tests::the_number_of_daemons_is_bounded_and_the_one_lost_first_is_forgotten`.
 pub const HOSTS: usize = 1024;
 
-/// Bytes of all that is kept of other hosts' plugins, each of which counts as [`HOST_PLUGIN`]
-/// besides its texts; more is left out, and counted. A client reads twice as much at once.
+/// Most bytes kept of all other hosts' plugins. Each plugin counts as [`HOST_PLUGIN`] bytes plus
+/// its texts. Further plugins are omitted and counted. A client can read twice as much at once.
 /// Crossed by `cluster::hosts::tracker::tests::all_reports_together_are_bounded`.
 pub const HOST_REPORTS: usize = 8 * 1024 * 1024;
-/// See [`HOST_REPORTS`]. Crossed by the same.
+/// Bytes of one plugin in [`HOST_REPORTS`], without its texts. Crossed by the same test.
 pub const HOST_PLUGIN: usize = 256;
 
-/// Shortest time between two questions to one host, and first pause after one that was not
-/// answered; each later one is twice as long. Crossed by
+/// Shortest time between two requests to one host, and the first delay after a request without an
+/// answer. Each further delay is twice as long. Crossed by
 /// `cluster::hosts::tracker::tests::a_daemon_that_does_not_answer_is_asked_with_growing_pauses`.
 pub const HOST_PAUSE: Duration = Duration::from_secs(1);
 
-/// Longest pause after a question that was not answered. Crossed by
+/// Longest delay after a request without an answer. Crossed by
 /// `cluster::hosts::tracker::tests::a_daemon_that_does_not_answer_is_asked_with_growing_pauses`.
 pub const HOST_PAUSE_LONGEST: Duration = Duration::from_secs(60);
 
-/// Time after which a host is asked though it told of nothing: what it could not tell is missing
-/// for no longer. Crossed by
-/// `cluster::hosts::tracker::tests::a_daemon_without_events_is_asked_at_intervals`.
+/// Interval at which a host is asked even without an event from it, in case an event was lost.
+/// Crossed by `cluster::hosts::tracker::tests::a_daemon_without_events_is_asked_at_intervals`.
 pub const HOST_REFRESH: Duration = Duration::from_secs(300);
 
 /// How long a lost host is shown. Crossed by
 /// `cluster::hosts::tracker::tests::a_lost_daemon_is_forgotten_after_a_while`.
 pub const HOST_LOST: Duration = Duration::from_secs(24 * 3600);
 
-/// Events of other hosts that wait to be looked at; what is lost beyond is asked for. Crossed by
+/// Most queued events of other hosts. If more arrive, the daemon asks their sender for a snapshot.
+/// Crossed by
 /// `cluster::hosts::listener::tests::events_that_exceed_the_queue_are_counted_as_missed`.
 pub const HOST_EVENTS: usize = 1024;
 
-/// Longest reason that is taken of another host's plugin, in bytes. Crossed by
+/// Longest accepted status reason of another host's plugin, in bytes. Crossed by
 /// `cluster::hosts::reports::tests::texts_and_times_are_bounded`.
 pub const PLUGIN_REASON: usize = 2048;
 
-/// What lies between 1970 and the first time that RFC 3339 can't write. Crossed by
+/// Time from 1970 to the end of the year 9999, the last that RFC 3339 can represent. Crossed by
 /// `cluster::hosts::reports::tests::texts_and_times_are_bounded`.
 pub const TIME: Duration = Duration::from_secs(253_402_300_800);
 
 // ---- EPMD -----------------------------------------------------------------------------------
 
-/// How often this host's EPMD is asked for its names. Crossed by `tests/epmd.rs`,
+/// Interval between two requests to this host's EPMD for its names. Crossed by `tests/epmd.rs`,
 /// `the_daemon_serves_epmd_to_real_nodes_if_none_runs`.
 pub const EPMD_POLL: Duration = Duration::from_millis(500);
 
@@ -107,12 +107,12 @@ pub const EPMD_POLL: Duration = Duration::from_millis(500);
 /// `cluster::plugins::refusing::tests::a_name_must_be_absent_for_a_while_before_its_node_has_ended`.
 pub const EPMD_ABSENCE: Duration = Duration::from_secs(5);
 
-/// How long a default name that is taken is asked for, before another is taken. Crossed by
-/// `tests/boot.rs`, `a_default_name_that_is_in_use_is_replaced_by_another`.
+/// How long the daemon tries to register a default name that is in use, before it chooses another.
+/// Crossed by `tests/boot.rs`, `a_default_name_that_is_in_use_is_replaced_by_another`.
 pub const NAME_PATIENCE: Duration = Duration::from_secs(2);
 
-/// Pause before a name that is taken is asked for again. Crossed by `tests/boot.rs`,
-/// `the_daemon_waits_for_an_explicit_name_that_is_in_use`.
+/// Delay before the daemon tries again to register a name that is in use. Crossed by
+/// `tests/boot.rs`, `the_daemon_waits_for_an_explicit_name_that_is_in_use`.
 pub const NAME_RETRY: Duration = Duration::from_secs(1);
 
 // ---- Registry, store and layout -------------------------------------------------------------
@@ -132,32 +132,32 @@ pub const RUN_FILE: usize = 32;
 /// `layout::socket::stale::tests::the_second_probe_follows_after_the_gap`.
 pub const STALE_SOCKET_GAP: Duration = Duration::from_secs(1);
 
-/// How often one recipe looks at a socket that is replaced again and again. Crossed by
+/// Most probes of a socket that keeps being replaced, within one removal. Crossed by
 /// `layout::socket::stale::tests::a_socket_that_is_replaced_again_and_again_is_kept`.
 pub const STALE_SOCKET_PROBES: u32 = 8;
 
-/// Connector sockets, and directories of its own, that are listed of a plugin. Crossed by
+/// Most connector sockets, and most further directories, listed for one plugin. Crossed by
 /// `layout::contents::tests::what_is_listed_is_bounded`.
 pub const CONTENTS: usize = 256;
 
-/// Nested directories that a purge holds open. Deeper ones are moved up first. Crossed by
+/// Most nested directories that a purge holds open. Deeper ones are moved up first. Crossed by
 /// `layout::purge::tests::directories_that_are_open_at_once_are_bounded`.
 pub const PURGE_DEPTH: usize = 128;
 
-/// Entries of a directory that are read before they are removed, and failed removals per directory.
-/// Crossed by `layout::purge::tests::failed_removals_of_a_directory_are_bounded`.
+/// Entries of a directory that are read at a time before they are removed, and most failed removals
+/// per directory. Crossed by `layout::purge::tests::failed_removals_of_a_directory_are_bounded`.
 pub const PURGE_PAGE: usize = 1024;
 
 /// Most plugins of one host. Crossed by
 /// `registry::state::tests::registration::plugins_are_bounded`.
 pub const PLUGINS: usize = 16 * 1024;
 
-/// Most connected nodes the registry keeps in mind. Crossed by
+/// Most connected nodes that the registry records. Crossed by
 /// `registry::state::tests::node::nodes_and_announcements_are_bounded`.
 pub const REGISTRY_NODES: usize = 4096;
 
-/// Unregistered plugins per daemon start whose directories are made because a node announced them:
-/// nodes may announce any number of names. Crossed by
+/// Most unregistered plugins per daemon start that get directories because a node announced them.
+/// Nodes may announce any number of names. Crossed by
 /// `registry::state::tests::node::directories_of_unregistered_plugins_are_bounded`.
 pub const UNREGISTERED: usize = 64;
 
@@ -173,24 +173,24 @@ pub const GRACE: Duration = Duration::from_secs(60);
 /// `registry::state::tests::start::the_socket_decides_if_the_node_does_not_connect_in_time`.
 pub const JUDGE: Duration = Duration::from_secs(4);
 
-/// How long the look at the sockets that ends the judging may take. Crossed by
+/// Time limit of the last socket probes before stored plugins are judged after a start. Crossed by
 /// `registry::state::tests::start::a_probe_that_hangs_does_not_delay_readiness`.
 pub const JUDGE_LOOK: Duration = Duration::from_secs(1);
 
-/// Time between two looks at the socket of a plugin without a node. Crossed by
+/// Interval between two probes of the socket of a plugin without a node. Crossed by
 /// `registry::state::tests::socket::the_socket_decides_without_a_node`.
 pub const SOCKET_POLL: Duration = Duration::from_secs(3);
 
-/// Commands that wait for the registry; more wait at their sender. Crossed by
+/// Most queued commands for the registry. Senders of further commands wait. Crossed by
 /// `registry::task::tests::commands_that_wait_are_bounded`.
 pub const REGISTRY_QUEUE: usize = 256;
 
-/// Facts kept for later while the store fails; at that many no more are read. Crossed by
-/// `registry::task::tests::a_full_backlog_makes_the_cluster_wait`.
+/// Most observations kept while the store fails. At this number, the registry reads no more.
+/// Crossed by `registry::task::tests::a_full_backlog_makes_the_cluster_wait`.
 pub const REGISTRY_BACKLOG: usize = 1024;
 
-/// Plugins whose dead socket or run files are removed at a time, each with two open files for a
-/// second; more wait. Crossed by `tests/status.rs`,
+/// Most plugins whose dead socket or run files are removed at a time. Each needs two open files for
+/// a second. Further plugins wait. Crossed by `tests/status.rs`,
 /// `only_a_few_dead_plugins_are_cleaned_up_at_once`.
 pub const CLEAN_UPS: usize = 64;
 
@@ -198,7 +198,7 @@ pub const CLEAN_UPS: usize = 64;
 /// `store::backoff::tests::the_delay_doubles_up_to_its_limit`.
 pub const COPY_RETRY: Duration = Duration::from_secs(30);
 
-/// Stored events kept; older ones go. Crossed by
+/// Most stored events. The oldest are deleted. Crossed by
 /// `store::database::tests::stored_events_are_bounded`.
 pub const EVENTS_KEPT: u64 = 10_000;
 
@@ -214,8 +214,8 @@ pub const REVISION: u64 = (1 << 53) - 1;
 /// Most stored events read at once. Crossed by `store::database::tests::events_are_read_in_pages`.
 pub const EVENTS_PAGE: usize = 256;
 
-/// Events a follower may lag behind before it reads on in the store. Crossed by
-/// `registry::task::tests::a_follower_that_falls_behind_misses_nothing`.
+/// Most events that are kept in memory for a follower that lags behind. Then it reads from the
+/// store. Crossed by `registry::task::tests::a_follower_that_falls_behind_misses_nothing`.
 pub const EVENTS_BEHIND: usize = 1024;
 
 /// Most damaged databases set aside in one second. Crossed by
@@ -240,8 +240,7 @@ pub const HTTP_BODY_TIME: Duration = Duration::from_secs(10);
 pub const HTTP_HEAD_TIME: Duration = Duration::from_secs(15);
 
 /// Most header fields of a request. This is the default of hyper, which is faster than a configured
-/// limit. Crossed by
-/// `tests/api_bounds.rs`, `request_heads_are_bounded`.
+/// limit. Crossed by `tests/api_bounds.rs`, `request_heads_are_bounded`.
 pub const HTTP_HEADERS: usize = 100;
 
 /// Largest request head, in bytes. Crossed by `tests/api_bounds.rs`, `request_heads_are_bounded`.
@@ -280,16 +279,16 @@ pub const HTTP_LIMITED_TIME: Duration = Duration::from_secs(1);
 /// `tests/api_crowds.rs`, `thousands_of_connections_of_one_process_delay_no_other_client`.
 pub const HTTP_CLOSING: usize = 64;
 
-/// Most connections of users who may not call. For one more, the oldest is closed.
-/// Crossed by `api::server::tests::connections_of_other_users_are_refused_and_bounded`.
+/// Most connections of users who may not call. For one more, the oldest is closed. Crossed by
+/// `api::server::tests::connections_of_other_users_are_refused_and_bounded`.
 pub const HTTP_STRANGERS: usize = 16;
 
 /// How long a client may pause while it reads a response. Crossed by
 /// `api::stall::tests::a_write_to_a_client_that_stops_reading_fails`.
 pub const HTTP_STALL: Duration = Duration::from_secs(15);
 
-/// How long the rest of a refused body is read, so that its sender receives the response.
-/// Crossed by `tests/api_bounds.rs`, `an_endless_body_is_read_for_a_limited_time`.
+/// How long the rest of a refused body is read, so that its sender receives the response. Crossed
+/// by `tests/api_bounds.rs`, `an_endless_body_is_read_for_a_limited_time`.
 pub const HTTP_LINGER: Duration = Duration::from_secs(2);
 
 /// How long a call waits while the daemon starts. Crossed by `tests/api_bounds.rs`,
@@ -338,32 +337,33 @@ pub const PLUGIN_DESCRIPTION: usize = 4096;
 
 // ---- Daemon ---------------------------------------------------------------------------------
 
-/// Lines of what happens to plugins, in each window. Crossed by `tests/log.rs`,
+/// Most log lines about changes of plugins, per window. Crossed by `tests/log.rs`,
 /// `changes_of_plugins_are_logged_and_do_not_fill_the_log`.
 pub const LOG_PLUGINS: u64 = 100;
 
-/// Lines of nodes that could not be connected to, in each window. Crossed by `tests/log.rs`,
+/// Most log lines about failed attempts to connect to nodes, per window. Crossed by `tests/log.rs`,
 /// `names_that_others_register_do_not_fill_the_log`.
 pub const LOG_DIALS: u64 = 10;
 
-/// How often the daemon checks its own files, besides before each answer to a change. Crossed by
-/// `tests/vanish.rs`, `a_removed_socket_is_bound_again`.
+/// Interval between two checks of the daemon's own files. It also checks them before it answers a
+/// change. Crossed by `tests/vanish.rs`, `a_removed_socket_is_bound_again`.
 pub const OWN_FILES: Duration = Duration::from_secs(1);
 
-/// How long a daemon whose home was lost still answers before it ends, so that clients see why.
-/// Crossed by `tests/vanish.rs`, `a_removed_home_ends_the_daemon_and_is_not_created_again`.
+/// How long a daemon whose home has vanished still answers before it ends, so that clients can read
+/// the reason. Crossed by `tests/vanish.rs`,
+/// `a_removed_home_ends_the_daemon_and_is_not_created_again`.
 pub const HOME_LOST: Duration = Duration::from_secs(2);
 
 /// Grace period of a shutdown. Crossed by `tests/boot.rs`, `a_stop_does_not_wait_for_a_slow_disk`.
 pub const SHUTDOWN_TIME: Duration = Duration::from_millis(900);
 
-/// How long the end waits, after all else, for the service manager to be told. Crossed by
-/// `tests/systemd.rs`, `a_full_notify_socket_does_not_delay_the_daemon`.
+/// How long the daemon waits at its end until the service manager has received its last message.
+/// Crossed by `tests/systemd.rs`, `a_full_notify_socket_does_not_delay_the_daemon`.
 pub const NOTIFY_END: Duration = Duration::from_millis(50);
 
-/// Most open files that we let ourselves have, if the system lets us: the soft limit of old, 1,024,
-/// is of use to `select` alone, which we don't call. Crossed by
-/// `daemon::tests::the_limit_of_open_files_is_raised_only_as_far_as_needed`.
+/// Highest soft limit of open files that the daemon sets, if the hard limit allows it. The usual
+/// soft limit of 1,024 protects only programs that call `select`, which the daemon does not use.
+/// Crossed by `daemon::tests::the_limit_of_open_files_is_raised_only_as_far_as_needed`.
 pub const OPEN_FILES: u64 = 65_536;
 
 /// Most names in one problem of `/health` or one finding of `doctor`; beyond that, only the number

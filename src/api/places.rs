@@ -244,8 +244,8 @@ impl<T> Places<T> {
         self.remove(Moment(id))
     }
 
-    /// Removes a connection because the system cannot open another: the oldest limited one; if there
-    /// is none, the next one to evict.
+    /// Removes a connection because the system cannot open another: the oldest limited one, or the
+    /// next one to evict if no connection is limited.
     pub(super) fn take_one(&mut self) -> Option<T> {
         let id = self.limited.first().copied().or_else(|| self.longest_of(self.crowds.last()?.owner))?;
         self.remove(id)

@@ -166,15 +166,14 @@ impl ClusterMachine {
 
     // ---- Node -----------------------------------------------------------------------------------
 
-    /// Returns the users of this host who own newly connected nodes, and of whom it is not known
-    /// whether they have a hecate-daemon. They must be looked up before [`Self::node_changed`].
+    /// Returns the users of this host who own newly connected nodes, and who may have a
+    /// hecate-daemon that we do not know yet. They must be looked up before [`Self::node_changed`].
     #[must_use]
     pub fn strangers(&self, view: &View) -> BTreeSet<u32> {
         self.membership.strangers(view, |name| self.dialer.is_here(name))
     }
 
-    /// Returns whether this is another user, of whom it is not known whether they have a
-    /// hecate-daemon.
+    /// Returns whether this is another user who may have a hecate-daemon that we do not know yet.
     #[must_use]
     pub fn is_stranger(&self, uid: u32) -> bool {
         self.membership.is_stranger(uid)

@@ -145,7 +145,7 @@ pub(crate) enum Role {
     Behaviour(Box<dyn Behaviour>),
 }
 
-/// A peer's process that monitors one of ours.
+/// A peer's process that monitors a process of this node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Watcher {
     /// The monitoring process.

@@ -46,8 +46,8 @@ impl MembershipTracker {
         }
     }
 
-    /// Returns the users of newly connected nodes of this host of whom it is not known whether they
-    /// have a hecate-daemon.
+    /// Returns the users of newly connected nodes of this host who may have a hecate-daemon that we
+    /// do not know yet.
     pub fn strangers(&self, view: &View, is_here: impl Fn(&NodeName) -> bool) -> BTreeSet<u32> {
         let new = view.peers.iter().filter(|(name, peer)| {
             let is_reported = self.up.get(*name).is_some_and(|(connection, _)| *connection == peer.connection);
