@@ -172,6 +172,13 @@ fn the_reference_is_current() {
 For operators and authors of plugins: every command of `hecate-daemon`, with its options and
 examples. This is the output of `hecate-daemon COMMAND --help`; `tests/cli_snapshots.rs` generates
 the page.
+
+- **Colours** appear only on a terminal, and not if `NO_COLOR` is set.
+- **`--json`** prints the response of the API on one line. `cluster` merges two responses into one
+  object, those of `GET /api/cluster` and `GET /api/cluster/plugins`. `events` and `trace` print one
+  object per line. `doctor`, `gitops` and `diagnose --independent` print one object, which is not a
+  response of the API.
+- **`events`** runs until its output is closed, and **`trace`** until Ctrl-C.
 "
     .to_owned();
     for (words, mut command) in all_commands() {

@@ -245,7 +245,7 @@ pub const PEER_MEMORY: Setting = Setting {
     key: Some("peer_memory"),
     value: "MIB",
     help: "Memory limit for all peers together, in MiB [default: 256]",
-    details: "Beyond the limit, the daemon closes the largest connection",
+    details: "Beyond the limit, the daemon closes the largest connection of the host that holds the most",
     ..PLAIN
 };
 /// How long a new plugin may take to show a sign of life.
