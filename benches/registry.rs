@@ -204,7 +204,7 @@ fn many_registrations() {
     let mut theirs = || each.rate(256, |_| "hecate-againd".to_owned());
     let mut alone = || at_once(&host.socket(), 1, 256, again);
     let [ours, theirs, alone] = take_turns(8, [&mut ours, &mut theirs, &mut alone]);
-    let what = "64 clients register again / a commit each, in a loop";
+    let what = "64 clients register again / one commit per registration, in sequence";
     compare(what, Unit::PerSecond, &ours, &theirs, Goal::AtLeast(10.0));
     compare("64 clients register again / one client", Unit::PerSecond, &ours, &alone, Goal::None);
 

@@ -1,8 +1,8 @@
 //! Compares the wire with other nodes and with its limits: see `docs/internals/benchmarks.md`.
 //!
-//! Each measurement is one function below. The built daemon runs those in which it answers and
-//! receives. The same node in this process runs those that the daemon starts by itself, such as
-//! joining and publishing to groups, through the same handle as in the daemon.
+//! Each measurement is one function below. The built daemon is measured while it answers and
+//! receives. Work that the daemon initiates, such as joining and publishing to groups, is measured
+//! with the same node inside this process, through the same handle.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a bench fails at the first unexpected value")]
 

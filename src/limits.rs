@@ -260,7 +260,7 @@ pub const HTTP_BACKLOG: i32 = 256;
 pub const HTTP_SHARE: usize = 128;
 
 /// Most served connections of all processes of one user in pid namespaces that the kernel does not
-/// show. Crossed by `api::places::tests::a_process_at_its_share_evicts_only_its_own`.
+/// show. Crossed by `api::places::tests::a_process_at_its_share_evicts_only_its_own_connections`.
 pub const HTTP_USER_SHARE: usize = 192;
 
 /// Most further connections, which may call only the probes. For one more, the oldest is closed.
@@ -287,8 +287,8 @@ pub const HTTP_STRANGERS: usize = 16;
 /// `api::stall::tests::a_write_to_a_client_that_stops_reading_fails`.
 pub const HTTP_STALL: Duration = Duration::from_secs(15);
 
-/// How long the rest of a refused body is read, so that its sender receives the response. Crossed
-/// by `tests/api_bounds.rs`, `an_endless_body_is_read_for_a_limited_time`.
+/// How long the rest of a refused body is read, so that its sender receives the response.
+/// Crossed by `tests/api_bounds.rs`, `an_endless_body_is_read_for_a_limited_time`.
 pub const HTTP_LINGER: Duration = Duration::from_secs(2);
 
 /// How long a call waits while the daemon starts. Crossed by `tests/api_bounds.rs`,

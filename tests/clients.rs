@@ -192,7 +192,7 @@ fn the_events_command_continues_after_a_restart_of_the_daemon() {
     host.register(&json!({"name": "hecate-traderd"}));
     support::wait_for("the first registration is printed", || events().contains(&registered("hecate-traderd")));
     daemon.kill();
-    support::wait_for("the command reports the lost connection", || complaints.text().contains("trying again"));
+    support::wait_for("the command reports the lost connection", || complaints.text().contains("retrying in"));
 
     let daemon = host.daemon(&[]);
     daemon.ready();

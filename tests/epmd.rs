@@ -179,7 +179,7 @@ fn the_built_in_epmd_answers_like_the_real_one_byte_for_byte() {
         assert_eq!(ours, real, "{request:?}");
     }
     assert_eq!(sorted(answer(our_host.epmd_port, b"n")), sorted(answer(real_host.epmd_port, b"n")));
-    // The real EPMD prints the number of a descriptor, which the built-in one does not have.
+    // The real EPMD prints a file descriptor number, which the built-in EPMD omits.
     let without_fd = |lines: Vec<String>| -> Vec<String> {
         let mut lines: Vec<String> =
             lines.into_iter().map(|line| line.split(", fd = ").next().unwrap().trim_matches('\0').to_owned()).collect();

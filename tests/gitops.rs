@@ -20,7 +20,7 @@ const FRONTEND: &str = "registry.example/hecate-traderw:0.1.0";
 /// One user's home.
 struct Home {
     host: Host,
-    /// What the user's shell has set besides.
+    /// Further environment variables.
     environment: Vec<(&'static str, String)>,
 }
 
@@ -59,7 +59,7 @@ impl Home {
         String::from_utf8(output.stderr).unwrap()
     }
 
-    /// As root a plugin's user has no default.
+    /// As root, the first `add` of a plugin needs `--uid`.
     fn add(&self, more: &[&str]) -> Value {
         self.done(&[&["add", TRADER, "--image", IMAGE, "--uid", "1001"], more].concat())
     }
@@ -271,7 +271,7 @@ fn ignored_files_are_kept_and_not_committed() {
     assert_eq!(home.done(&["remove", TRADER])["notes"], json!(["'hecate-traderd' is not deployed on this host"]));
     let status: Value = serde_json::from_slice(&home.run(&["status", "--json"]).stdout).unwrap();
     assert_eq!(status["plugins"], json!([]));
-    // Out of the way, what we write is committed, whatever the rules say.
+    // Our files are committed even if ignore rules match them.
     fs::remove_dir_all(&ours).unwrap();
     home.add(&[]);
     assert!(home.git(&["ls-files"]).contains("hecate-traderd/daemonset.yaml"));
@@ -289,7 +289,7 @@ fn a_plugin_keeps_its_user() {
     }
     assert!(home.file("hecate-daemon/config.env").contains("HECATE_ALLOWED_UIDS=1001\n"));
 
-    // The last one that ran as it may go, and its user still be let in for something else: that is for people to know.
+    // After the last plugin of a user is removed, the uid stays allowed, and a note says so.
     let still = |removed: Value| {
         removed["notes"].as_array().unwrap().iter().any(|n| n.as_str().unwrap().contains("uid 1001 may"))
     };
@@ -326,7 +326,7 @@ fn committed_changes_of_people_are_kept() {
     assert!(home.file("hecate-daemon/config.env").contains("ERL_DIST_PORT=9200"));
     home.done(&["remove", TRADER]);
     assert_eq!(home.listed(), ["hecate-daemon", "own"]);
-    // What was taken away comes again, as it was at first.
+    // Removed files are written again.
     fs::remove_dir_all(home.repository().join("flux")).unwrap();
     home.git(&["commit", "--quiet", "--all", "--message", "no Flux"]);
     assert_eq!(home.done(&["init"])["message"], "Add what is missing of hecate-daemon");
@@ -456,7 +456,7 @@ fn the_commands_of_the_manual_work() {
     let reverts = |line: &&str| line.strip_prefix(git).is_some_and(|rest| rest.contains(" revert "));
     let revert = commands.iter().position(reverts).expect("a rollback");
     let (before, after) = commands.split_at(revert);
-    // What it builds is what is deployed.
+    // The guide builds the image that is deployed.
     let built = format!("podman build -t localhost/hecate-daemon:{} ", env!("CARGO_PKG_VERSION"));
     assert!(before.iter().any(|line| line.starts_with(&built)), "{built}");
     let run = |commands: &[&str]| -> usize {

@@ -280,7 +280,7 @@ fn the_distribution_port_pauses_without_free_descriptors() {
 fn the_socket_pauses_without_free_descriptors() {
     let (host, _epmd, daemon) = Host::running(&[]);
     let connect = || UnixStream::connect(host.socket()).unwrap();
-    let sum = not_taken(&daemon, "cannot accept on the socket of the API", connect);
+    let sum = not_taken(&daemon, "cannot accept a connection on the API socket", connect);
     assert!(tries(limits::HTTP_ACCEPT_PAUSE).contains(&sum), "{sum} tries");
     assert_eq!(host.ask("GET", "/readyz").status, 200);
 }

@@ -415,7 +415,7 @@ async fn a_hidden_node_joins_groups_without_being_visible() {
     assert_eq!(world.eval(0, "nodes()"), "[]");
     assert_eq!(world.eval(0, "nodes(hidden)"), format!("[{us}]"));
     assert_eq!(world.eval(0, "global:sync()"), "ok");
-    // The new scope and our node are not told about each other, so our node polls for scopes.
+    // The new scope and our node do not discover each other, so our node polls for scopes.
     world.eval(0, "unlink(get(scope)), gen_server:stop(pg), {ok, Scope} = pg:start_link(), put(scope, Scope)");
     world.us.announced(&[]).await;
     world.joins(0, "p", &[Y]);

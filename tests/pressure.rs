@@ -63,7 +63,7 @@ fn a_message_beyond_the_limit_closes_only_its_own_connection() {
         beam::limits::FRAME
     );
     assert_eq!(large.eval(&call), format!("{{nodedown,{us}}}"));
-    daemon.logs(&["node down", "more than the", &host.node("large")]);
+    daemon.logs(&["node down", "exceeds the limit of", &host.node("large")]);
     assert_eq!(large.eval(&format!("net_adm:ping('{us}')")), "pong", "the node may reconnect");
     assert_eq!(other.eval("receive {nodedown, _} -> lost after 0 -> still_there end"), "still_there");
     assert!(
@@ -104,7 +104,7 @@ async fn a_peer_that_calls_without_reading_uses_bounded_memory_and_loses_its_lin
     let all = 1_000 * plugins * limits::PLUGIN_DESCRIPTION;
     assert!(all > 4 * MEMORY, "the answers must exceed the memory limit");
     sender.send(&mut Bytes::from(frames).into()).unwrap();
-    tokio::task::block_in_place(|| daemon.logs(&["node down", "does not read", &host.node("greedy")]));
+    tokio::task::block_in_place(|| daemon.logs(&["node down", "reads too slowly", &host.node("greedy")]));
     assert!(daemon.peak_memory() < MEMORY, "{} MiB", daemon.peak_memory() >> 20);
     assert_eq!(eval(&mut other, &format!("net_adm:ping('{us}')")), "pong");
     assert_eq!(eval(&mut other, "length(nodes())"), "1");

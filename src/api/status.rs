@@ -62,7 +62,7 @@ pub enum Severity {
     /// The daemon serves, but data is lost, such as after a new start with an empty registry
     /// because the database was damaged.
     Unhealthy,
-    /// The daemon serves, but not as configured, such as while its explicit node name is taken.
+    /// The daemon serves requests, but does not run as configured, for example because its configured node name is in use.
     NotReady,
 }
 

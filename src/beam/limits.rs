@@ -220,7 +220,7 @@ pub const RESOLVE_TIME: Duration = Duration::from_secs(3);
 pub const RESOLVERS: usize = 64;
 
 /// Time to connect to an address of a host. Crossed by
-/// `connect::dial::tests::a_port_that_does_not_answer_costs_only_its_time`.
+/// `connect::dial::tests::a_silent_port_delays_a_dial_for_a_limited_time`.
 pub const CONNECT_TIME: Duration = Duration::from_secs(3);
 
 /// Addresses of one host that are tried. Crossed by
@@ -244,7 +244,7 @@ pub const SOCKET_HOLDERS: usize = 65_536;
 
 // ---- EPMD -----------------------------------------------------------------------------------
 
-/// Time for one exchange with an EPMD. Crossed by `epmd::client::tests::a_stalling_epmd_costs_only_its_time`.
+/// Time for one exchange with an EPMD. Crossed by `epmd::client::tests::a_stalling_epmd_delays_a_request_for_a_limited_time`.
 pub const EPMD_TIME: Duration = Duration::from_secs(2);
 
 /// Pause before a retry with an EPMD that did not answer or was lost, as in `erl_epmd`. Crossed by

@@ -206,7 +206,7 @@ pub const EPMD_ADDRESS: Setting = Setting {
     env: &["ERL_EPMD_ADDRESS"],
     key: Some("epmd_address"),
     value: "ADDRESS,...",
-    help: "EPMD addresses if the daemon starts it [default: any address]",
+    help: "Addresses of an EPMD that the daemon starts [default: any]",
     details: "Always includes loopback. The built-in EPMD defaults to the address of --listen",
     ..PLAIN
 };

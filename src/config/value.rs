@@ -12,7 +12,7 @@ use super::error::Error;
 use super::source::Source;
 use crate::limits;
 
-/// A value that is not interpreted yet. Does not implement `Debug`, because it may be the cookie.
+/// A value that is not interpreted yet. Does not implement `Debug`, because the value may be the cookie.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) enum Value {
     /// Text of a flag or variable, or a string, atom or binary in the file.
@@ -40,7 +40,7 @@ impl fmt::Display for Value {
 /// How many characters of an invalid value an error shows.
 const SHOWN: usize = 80;
 
-/// A value and its source. Does not implement `Debug`, because it may be the cookie.
+/// A value and its source. Does not implement `Debug`, because the value may be the cookie.
 pub(super) struct Given {
     value: Value,
     source: Source,

@@ -129,7 +129,7 @@ impl Layout {
         }
     }
 
-    /// Settles purges that a crash interrupted. A purge up to `revision` is recorded, and its namespace
+    /// Completes or reverts purges that a crash interrupted. A purge up to `revision` is recorded, and its namespace
     /// is returned for removal. The namespace of any other purge is put back.
     ///
     /// # Errors

@@ -57,7 +57,7 @@ impl Files {
         let wal = look(&beside(database, WAL))?;
         let is_empty = wal.as_ref().is_some_and(|wal| wal.len() == 0);
         let wal = match sight(&mut self.wal, wal) {
-            // A process that opens the database creates an empty one.
+            // Any process that opens the database creates an empty write-ahead log.
             Sight::Foreign if is_empty => Sight::Missing,
             sight => sight,
         };

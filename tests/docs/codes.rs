@@ -82,7 +82,7 @@ fn every_code_has_its_meaning_and_remedy() {
     let mut codes = codes_of_source();
     codes.extend(DialCode::ALL.map(|code| code.name().to_owned()));
     codes.extend(ReasonCode::ALL.map(|code| code.name().to_owned()));
-    // What the contract names is there too, wherever the source makes it.
+    // The codes in OpenAPI are included, in whichever file they are created.
     let document = Document::read();
     for (_, response) in document.at(&["components", "responses"]).entries() {
         let description = response.get("description").and_then(Json::text).expect("a description");

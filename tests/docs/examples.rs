@@ -1,5 +1,5 @@
-//! Examples: responses and events of a daemon that this test runs, with a plugin that starts, stops and is purged. What
-//! differs from run to run is replaced: times, the host, paths and ports.
+//! Examples: responses and events of a daemon that this test runs, with a plugin that starts, stops and is purged.
+//! Values that differ between runs are replaced: times, the host, paths and ports.
 
 use std::collections::BTreeMap;
 
@@ -163,7 +163,7 @@ fn record_all(run: &mut Run) {
     let path = format!("/api/cluster/peers/{node}/diagnosis");
     run.record("GET", "/api/cluster/peers/{node}/diagnosis", &path, None);
     let health = run.responses.get_mut(&("GET", "/health")).expect("recorded");
-    // Which release it is is of no interest.
+    // The version differs in each release.
     let version = format!("\"version\": {}", json!(env!("CARGO_PKG_VERSION")));
     health.body = health.body.replace(&version, "\"version\": \"0.1.0\"");
 }

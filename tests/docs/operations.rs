@@ -68,7 +68,7 @@ fn bytes(number: usize) -> String {
     }
 }
 
-/// What the header of a message may have is shown apart.
+/// Returns a size as the page writes it.
 fn mebibytes(number: usize) -> String {
     format!("{} MiB", number >> 20)
 }

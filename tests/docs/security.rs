@@ -1,4 +1,4 @@
-//! What listens on TCP is what `docs/security.md` says.
+//! Checks that the daemon listens on the TCP ports that `docs/security.md` names, and on no other.
 
 use std::collections::BTreeSet;
 use std::fs;

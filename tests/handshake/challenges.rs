@@ -75,7 +75,7 @@ async fn our_own_challenge_is_not_answered_to_a_node_that_we_dial() {
     let (mut back, challenge) = challenged(&accomplice, port).await;
     send(&mut dialled, &thief.name_packet(Some(challenge))).await;
     replay_answers(&mut dialled, &mut back).await;
-    daemon.logs(&["WARN", &thief.name, "our own challenge back"]);
+    daemon.logs(&["WARN", &thief.name, "this node's own challenge back"]);
     // The thief's other connection has ended, but the challenge is still the daemon's own.
     drop(back);
     let mut dialled = thief.is_dialled().await;
@@ -104,7 +104,7 @@ async fn a_challenge_for_one_node_that_we_dial_is_not_answered_to_another() {
         daemon.logs(&["node up", &first.name]);
         panic!("the daemon accepted its own answer");
     }
-    daemon.logs(&["WARN", &second.name, "our own challenge back"]);
+    daemon.logs(&["WARN", &second.name, "this node's own challenge back"]);
 }
 
 #[tokio::test]
@@ -121,7 +121,7 @@ async fn our_own_challenge_is_not_answered_after_alive() {
     let (mut back, challenge) = challenged(&accomplice, port).await;
     send(&mut dialled, &thief.name_packet(Some(challenge))).await;
     replay_answers(&mut dialled, &mut back).await;
-    daemon.logs(&["WARN", &thief.name, "our own challenge back"]);
+    daemon.logs(&["WARN", &thief.name, "this node's own challenge back"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

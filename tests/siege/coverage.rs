@@ -21,7 +21,7 @@ const HELD: &[Held] = &[
             ("tests/vanish.rs", "a_foreign_socket_at_our_path_is_reported_and_left_alone"),
             ("tests/vanish.rs", "a_removed_home_ends_the_daemon_and_is_not_created_again"),
             ("tests/vanish.rs", "a_replaced_home_ends_the_daemon_and_is_left_alone"),
-            ("tests/doctor.rs", "files_that_vanished_under_a_daemon_are_reported"),
+            ("tests/doctor.rs", "files_that_a_running_daemon_lost_are_reported"),
             ("tests/siege.rs", "refused_requests_and_a_removed_socket_delay_no_client"),
         ],
     ),
@@ -33,10 +33,10 @@ const HELD: &[Held] = &[
         ],
     ),
     (
-        "a purge deletes unasked, or claims what it does not do",
+        "a purge deletes data without a confirmation, or reports more than it deleted",
         &[
-            ("tests/cli.rs", "the_clients_of_a_running_daemon"),
-            ("tests/cli.rs", "who_sits_at_a_terminal_is_asked_before_data_goes"),
+            ("tests/cli.rs", "each_command_works_with_a_running_daemon"),
+            ("tests/cli.rs", "purge_asks_for_confirmation_on_a_terminal"),
             ("src/layout/purge.rs", "data_of_any_depth_is_removed"),
             ("src/layout/purge.rs", "entries_that_cannot_be_removed_are_named_and_the_rest_is_removed"),
         ],
@@ -52,7 +52,7 @@ const HELD: &[Held] = &[
         "one machine blocks upgrades, and a denied socket stops a plugin",
         &[
             ("src/registry/state/tests/socket.rs", "a_denied_connection_changes_only_the_reason"),
-            ("src/cli/gitops/templates.rs", "a_machine_that_is_off_blocks_no_upgrade_of_another"),
+            ("src/cli/gitops/templates.rs", "a_stopped_machine_does_not_block_the_upgrade_of_another"),
             ("erlang_test/test/hecate_siege_SUITE.erl", "the_socket_follows_the_directory_of_sockets"),
         ],
     ),
@@ -153,14 +153,14 @@ const HELD: &[Held] = &[
         "a plugin whose node is not connected looks well",
         &[
             ("tests/status.rs", "a_node_with_another_cookie_is_shown_as_not_connected"),
-            ("tests/doctor.rs", "plugins_that_stopped_and_nodes_that_are_not_connected"),
-            ("tests/doctor.rs", "a_cookie_file_that_is_not_the_running_daemons"),
+            ("tests/doctor.rs", "stopped_plugins_and_unconnected_nodes_are_reported"),
+            ("tests/doctor.rs", "a_cookie_file_that_changed_after_the_start_is_reported"),
         ],
     ),
     (
         "followers outlive their readers",
         &[
-            ("tests/cli.rs", "a_follower_ends_with_the_reader_of_its_output_though_no_event_comes"),
+            ("tests/cli.rs", "events_ends_when_its_reader_closes_even_without_an_event"),
             ("tests/api_events.rs", "a_client_that_leaves_frees_its_stream_at_once"),
             ("tests/siege.rs", "refused_requests_and_a_removed_socket_delay_no_client"),
         ],

@@ -73,7 +73,7 @@ fn admitting_costs_little_more_with_many_connections() {
 }
 
 #[test]
-fn a_process_at_its_share_evicts_only_its_own() {
+fn a_process_at_its_share_evicts_only_its_own_connections() {
     let mut places = places();
     places.admit(TWO, "other");
     for name in ["a", "b", "c"] {

@@ -453,7 +453,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_port_that_does_not_answer_costs_only_its_time() {
+    async fn a_silent_port_delays_a_dial_for_a_limited_time() {
         let socket = tokio::net::TcpSocket::new_v4().unwrap();
         socket.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
         let listener = socket.listen(1).unwrap();

@@ -60,7 +60,7 @@ fn traced(event: &TraceEvent) -> Vec<Cell> {
         TraceDirection::Local => Cell::faint("--"),
     };
     let connection = event.connection.map_or_else(String::new, |number| format!("#{number}"));
-    // Fixed widths, because each line is a table of its own.
+    // Fixed widths, because each line is rendered as a separate table.
     let (layer, connection) = (format!("{:<10}", event.layer.name()), format!("{connection:<4}"));
     vec![Cell::faint(&event.at), arrow, Cell::head(&layer), connection.into(), event.text.as_str().into()]
 }

@@ -41,8 +41,10 @@ async fn one(holder: &Holder, locations: &Locations, report: &mut Report) -> boo
     let home = locations.home.root();
     match holder.probe(home) {
         Sight::Missing | Sight::Foreign => {
-            let detail = format!("process {} serves a home that is gone from {}", holder.pid, home.display());
-            let advice = "the daemon exits; restore its home, or remove the replacement, then start the daemon again";
+            let detail =
+                format!("the home of daemon process {} is gone from {}, or was replaced", holder.pid, home.display());
+            let advice =
+                "the daemon will exit; restore its home, or remove the replacement, then start the daemon again";
             // The paths below home belong to something else now.
             report.fail("files", detail, advice);
             return true;
@@ -67,7 +69,7 @@ async fn one(holder: &Holder, locations: &Locations, report: &mut Report) -> boo
                 let detail = format!("another file is at {shown}, where process {pid} had its {what}");
                 let advice = match what {
                     "write-ahead log" => "move that file away, then the daemon creates its own again",
-                    _ => "move that file away, then the daemon creates its own again, or restart the daemon",
+                    _ => "move the file away so that the daemon creates its own again, or restart the daemon",
                 };
                 report.fail("files", detail, advice);
                 if what == "database" {

@@ -109,7 +109,7 @@ async fn exchange(socket: &Path, call: &Call) -> Result<Answer, ClientError> {
     let response = begin(socket, request(call)).await?;
     let status = response.status();
     let mut body = read(response, socket).await?;
-    // The daemon ends JSON with a newline. What prints the body adds its own.
+    // The daemon ends JSON with a newline. The caller that prints the body adds a newline.
     body.truncate(body.trim_ascii_end().len());
     Ok(Answer { status, body })
 }
@@ -246,7 +246,7 @@ mod tests {
         listener.accept().expect("the first");
         listener.accept().expect("the waiting client, not the one that gave up");
         let connected = waiting.join().expect("no panic").expect("connected");
-        // The kernel lets `connect` wait for as long as a write.
+        // The kernel applies the write timeout to `connect` too.
         assert_eq!(connected.write_timeout().expect("known"), Some(Duration::from_secs(2)));
     }
 

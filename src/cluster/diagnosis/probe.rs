@@ -72,8 +72,8 @@ pub(super) async fn reach(
         }
     };
     let Some((address, connected)) = attempt.reached else {
-        // Shows the registered names, which the error does not have, because this name may be
-        // misspelled.
+        // The name may be misspelled, so the detail lists the registered names, which the error
+        // lacks.
         let failure = super::advice_for(&DialError::NotRegistered, dialer, node, us, report);
         report.failed(Stage::Registered, format!("{} is not registered there; {others}", node.short_name()), failure);
         return Err(DialError::NotRegistered);

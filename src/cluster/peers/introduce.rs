@@ -48,7 +48,7 @@ pub enum IntroducerInput {
     Peers {
         /// The published peers.
         published: BTreeMap<NodeName, Connected>,
-        /// Those of them that are hecate-daemons.
+        /// The published peers that are hecate-daemons.
         daemons: BTreeSet<NodeName>,
     },
     /// The answer of a peer to [`IntroducerEffect::AskNodes`].

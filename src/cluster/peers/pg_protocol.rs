@@ -52,7 +52,7 @@ impl Contacts {
         Self { old: self.old || pg == PgProtocol::Old, new: self.new || pg == PgProtocol::New, ..self }
     }
 
-    /// Returns whether an old node and a new one would connect, or might.
+    /// Returns whether an introduction of these peers could connect an old node to a new one.
     #[must_use]
     pub fn endangers(self, other: Self) -> bool {
         let meets = |one: Self, other: Self| one.old && other.new;

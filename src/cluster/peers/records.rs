@@ -45,7 +45,7 @@ pub struct PeerRecord {
     pub since: SystemTime,
     /// The number of attempts to connect since its last connection.
     pub attempts: u32,
-    /// The failure of the last attempt that failed.
+    /// The most recent failure.
     pub last_failure: Option<DialFailure>,
     /// When the present attempt began, if one is under way.
     pub under_way: Option<SystemTime>,

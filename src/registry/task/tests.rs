@@ -167,7 +167,7 @@ async fn many_registrations_share_commits() {
     }
     let revisions: BTreeSet<u64> =
         asked.join_all().await.into_iter().map(|answer| answer.expect("accepted").incarnation).collect();
-    assert_eq!(revisions.len(), many, "each has a revision of its own");
+    assert_eq!(revisions.len(), many, "each registration has a distinct revision");
     assert_eq!(world.handle.view().plugins.size(), many);
     // All events of a batch have the same time, because the clock is read once per batch.
     let commits = usize::try_from(world.count("SELECT count(DISTINCT at) FROM events")).expect("a number");

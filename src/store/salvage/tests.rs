@@ -205,7 +205,7 @@ fn a_missing_table_a_cut_file_or_a_broken_header_does_not_stop_a_start() {
 
 /// Except the bytes of `user_version`, the schema version, which is trusted.
 #[test]
-fn no_byte_of_the_header_stops_a_start() {
+fn a_damaged_byte_of_the_header_does_not_prevent_a_start() {
     let stored = stored(20);
     let sound = stored.bytes();
     for place in (0..100).filter(|place| !(60..64).contains(place)) {

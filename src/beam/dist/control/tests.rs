@@ -147,7 +147,7 @@ fn check_meaning(name: &str, control: &Control, payload: Option<&Raw>) {
         },
         _ => false,
     };
-    assert!(right, "{name} was taken for {control:?}");
+    assert!(right, "{name} was decoded as {control:?}");
     let message = match name {
         "SEND_SENDER" | "REG_SEND" | "ALIAS_SEND" => Some(hello),
         "SPAWN_REQUEST" => Some(raw(&Term::List(vec![Term::atom("a"), Term::Int(1)]))),

@@ -61,7 +61,7 @@ async fn the_end_of_epmd_ends_the_registration() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stalling_epmd_costs_only_its_time() {
+async fn a_stalling_epmd_delays_a_request_for_a_limited_time() {
     let silent = fake(vec![]).await;
     let begun = tokio::time::Instant::now();
     assert!(matches!(port(silent, "here").await, Err(Error::TimedOut(_))));

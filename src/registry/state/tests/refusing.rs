@@ -61,7 +61,7 @@ fn after_a_refusing_node_ends_the_socket_decides() {
 }
 
 #[test]
-fn a_node_that_refused_before_the_registration_is_a_sign_of_life() {
+fn a_node_that_refused_before_the_registration_counts_as_running() {
     let mut world = World::new();
     world.refused(NODE, "cookie_mismatch");
     world.register(trader()).expect("accepted");

@@ -138,7 +138,7 @@ fn another_node_is_refused_while_the_holder_is_connected() {
 }
 
 #[test]
-fn a_found_node_also_holds_the_name() {
+fn a_node_found_by_name_also_keeps_the_plugin_name() {
     let mut world = World::new();
     world.register(trader()).expect("accepted");
     world.up(NODE);

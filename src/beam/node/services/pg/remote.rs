@@ -48,7 +48,7 @@ impl Remote {
         self.members.bytes() + self.work.as_ref().map_or(0, Work::bytes)
     }
 
-    /// Starts to apply a message by [`Self::step`].
+    /// Sets the message that [`Self::step`] applies.
     pub(super) fn begin(&mut self, work: Work) {
         self.work = Some(work);
     }
