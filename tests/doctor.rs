@@ -308,7 +308,7 @@ fn unusable_cookies_are_reported() {
     let host = Host::new();
     let found = Found::of(&host, &[("HECATE_ERLANG_COOKIE", "another")]);
     assert_eq!(found.code, 1);
-    found.has("cookie", "fail", &["HECATE_ERLANG_COOKIE and HECATE_COOKIE", "set one of them"]);
+    found.has("cookie", "fail", &["HECATE_ERLANG_COOKIE and HECATE_COOKIE", "set only one of them"]);
 
     let path = host.home().join(".erlang.cookie");
     fs::write(&path, &host.cookie).unwrap();
@@ -347,7 +347,7 @@ fn unusable_ports_are_reported() {
     found.has("epmd", "fail", &["does not speak the EPMD protocol", "ERL_EPMD_PORT"]);
     found.has("port", "fail", &[&port, "is in use", "ERL_DIST_PORT"]);
     let found = Found::of(&host, &[("HECATE_LISTEN", "192.0.2.1")]);
-    found.has("port", "fail", &["192.0.2.1", "HECATE_LISTEN"]);
+    found.has("port", "fail", &["192.0.2.1 does not belong to this host", "HECATE_LISTEN"]);
 }
 
 #[test]
@@ -365,6 +365,7 @@ fn names_and_peers_are_checked() {
     dns("no-such-host-anywhere").has("dns", "warn", &["no-such-host-anywhere has no address"]);
     assert_eq!(found.code, 1);
     found.has("names", "warn", &["no-such-host-anywhere does not resolve", "HECATE_HOSTNAME"]);
+    dns("localhost").has("peers", "ok", &["none in the settings of this shell"]);
     found.has("peers", "ok", &["peer@localhost accepts connections"]);
     found.has("peers", "warn", &["unknown@localhost", "is not registered"]);
     found.has("peers", "warn", &["gone@localhost", "does not accept connections"]);
@@ -406,6 +407,34 @@ fn stopped_plugins_and_unconnected_nodes_are_reported() {
     let found = Found::of(&host, &[("HECATE_COOKIE", "another")]);
     found.has("cookie", "fail", &["HECATE_COOKIE", &hash, "restart"]);
     assert!(!found.report.to_string().contains("cookie_mismatch"), "{:#}", found.report);
+}
+
+#[test]
+fn a_database_of_a_newer_release_is_reported_as_by_the_daemon() {
+    let host = Host::new();
+    let daemon = host.daemon(&[]);
+    daemon.ready();
+    daemon.terminate();
+    let database = rusqlite::Connection::open(support::database::path(&host)).unwrap();
+    database.execute_batch("PRAGMA user_version = 99").unwrap();
+    drop(database);
+    let found = Found::of(&host, &[]);
+    assert_eq!(found.code, 1);
+    let message = "plugins.db has schema version 99, but this release supports only versions up to";
+    found.has("database", "fail", &[message]);
+    let mut refused = host.daemon(&[]);
+    assert_eq!(refused.ended(), Some(1));
+    refused.logs(&["ERROR", message]);
+    assert!(refused.log_lines(&["INFO", "stopped"]).is_empty(), "{}", refused.log());
+}
+
+#[test]
+fn a_misspelled_variable_is_reported() {
+    let host = Host::new();
+    let found = Found::of(&host, &[("HECATE_CLUSTER_PERS", "beam01")]);
+    found.has("configuration", "warn", &["unknown variable 'HECATE_CLUSTER_PERS'; did you mean HECATE_CLUSTER_PEERS?"]);
+    let daemon = host.daemon(&[("HECATE_CLUSTER_PERS", "beam01")]);
+    daemon.logs(&["WARN", "did you mean HECATE_CLUSTER_PEERS?"]);
 }
 
 #[test]

@@ -34,6 +34,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         "cli",
         &[
             "config",
+            "store",
             "api::problem",
             "beam::epmd::client",
             "escape",

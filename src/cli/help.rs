@@ -142,8 +142,9 @@ Examples:
 
 pub(super) const DOCTOR: &str = "\
 The checks work whether a daemon runs or not, and change nothing. They use the settings that a
-daemon would start with: `doctor` accepts each setting of `hecate-daemon run` as a flag, an
-environment variable, or a key in the file. Exits with 0 if no check fails, and with 1 otherwise.
+daemon would start with in this shell, which may differ from those of the running daemon: `doctor`
+accepts each setting of `hecate-daemon run` as a flag, an environment variable, or a key in the
+file. Exits with 0 if no check fails, and with 1 otherwise.
 
 Examples:
   hecate-daemon doctor

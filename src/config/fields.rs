@@ -59,7 +59,10 @@ impl Places<'_> {
     }
 
     /// Returns the path of the socket, for a client.
-    pub(super) fn socket(&self) -> Result<PathBuf, Error> {
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn socket(&self) -> Result<PathBuf, Error> {
         let tilde = || home_directory(self.environment);
         match self.socket_given(&tilde)? {
             Some(socket) => Ok(socket),

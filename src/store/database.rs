@@ -65,6 +65,16 @@ pub struct Opened {
 }
 
 impl Store {
+    /// Checks that this release supports the schema of `plugins.db` in `dir`. Reads only the header of
+    /// the file, so it is safe while a daemon has the database open.
+    ///
+    /// # Errors
+    /// [`OpenError::Newer`]. A file that cannot be read is not an error.
+    pub fn check_version(dir: &Path) -> Result<(), OpenError> {
+        let path = dir.join(FILE);
+        schema::check_header(&path).map_err(|trouble| trouble.explain(&path))
+    }
+
     /// Opens `plugins.db` in `dir`, or creates it with access only for the process's own user. `dir` must
     /// be a directory that the layout has created. The file must not be a symbolic link.
     ///

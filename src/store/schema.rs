@@ -3,6 +3,10 @@
 //! A released migration is never changed; new ones are added. `user_version` is the number of applied
 //! migrations.
 
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+
 use rusqlite::{Connection, TransactionBehavior};
 
 use super::error::Trouble;
@@ -62,6 +66,9 @@ const MIGRATIONS: [&str; 3] = [
 ",
 ];
 
+/// The first bytes of a database of SQLite.
+const MAGIC: &[u8; 16] = b"SQLite format 3\0";
+
 /// The schema version that this release writes.
 pub(super) const VERSION: usize = MIGRATIONS.len();
 
@@ -76,6 +83,20 @@ pub(super) fn check_version(connection: &Connection) -> Result<(), Trouble> {
         return Err(Trouble::Foreign);
     }
     Ok(())
+}
+
+/// Refuses a database of a newer release by its header: SQLite stores `user_version` at byte 60
+/// (sqlite.org/fileformat.html). A log next to the file may have a later version.
+pub(super) fn check_header(path: &Path) -> Result<(), Trouble> {
+    let (mut magic, mut version) = ([0; MAGIC.len()], [0; 4]);
+    let read = File::open(path)
+        .and_then(|file| file.read_exact_at(&mut magic, 0).and_then(|()| file.read_exact_at(&mut version, 60)));
+    let version = i32::from_be_bytes(version);
+    let is_newer = usize::try_from(version).is_ok_and(|version| version > VERSION);
+    match read {
+        Ok(()) if magic == *MAGIC && is_newer => Err(Trouble::Newer { found: version.into(), known: VERSION }),
+        _ => Ok(()),
+    }
 }
 
 /// Applies the missing migrations, each in its own transaction.

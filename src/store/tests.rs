@@ -302,6 +302,8 @@ fn a_newer_schema_is_refused_and_not_changed() {
     let before = std::fs::read(dir.path().join(FILE)).expect("there");
     let refused = Store::open(dir.path(), at(0)).expect_err("version 4");
     assert!(matches!(refused, OpenError::Newer { found: 4, .. }), "{refused:?}");
+    let checked = Store::check_version(&dir.path().canonicalize().expect("there")).expect_err("version 4");
+    assert_eq!(checked.to_string(), refused.to_string());
     assert!(
         refused.to_string().contains("schema version 4, but this release supports only versions up to 3"),
         "{refused}"

@@ -93,7 +93,11 @@ fn an_unwritable_home_without_configuration_is_refused() {
     let by: Vec<&str> = by.iter().map(String::as_str).chain(["/bin/sh", "-c", &run]).collect();
     let mut daemon = Daemon::start_as(&host, &by, &[]);
     assert_eq!(daemon.ended(), Some(2));
-    daemon.logs(&[host.home().to_str().unwrap(), "not ours to write", "belongs to uid 0, and we are uid 61000"]);
+    daemon.logs(&[
+        host.home().to_str().unwrap(),
+        "is not writable",
+        "its owner is uid 0, and the daemon runs as uid 61000",
+    ]);
 }
 
 #[test]
@@ -189,7 +193,7 @@ fn a_read_only_home_is_reported() {
     // Without `HECATE_HOME`, the search for a home already fails.
     let mut refused = with_mounts(&host, read_only);
     assert_eq!(refused.ended(), Some(2));
-    refused.logs(&[".hecate", "not ours to write", "Read-only file system"]);
+    refused.logs(&[".hecate", "is not writable", "Read-only file system"]);
 
     // With `HECATE_HOME`, as in a container, the daemon starts and reports the problem.
     let daemon = with_mounts(&host, &format!("{read_only}; export HECATE_HOME=$HOME_OF_ALL"));
@@ -252,4 +256,57 @@ fn a_purge_stops_at_mount_points() {
     daemon.ready();
     wait_for("the remaining entries are removed", || left() == ["hecate-daemon"]);
     assert_eq!(std::fs::read_to_string(outside.join("kept")).unwrap(), "kept");
+}
+
+/// Runs a command as another user, with the settings for this host.
+fn run_as(host: &Host, uid: u32, arguments: &[&str]) -> (Option<i32>, String) {
+    let copy = host.home().join("hecate-daemon");
+    if !copy.exists() {
+        std::fs::copy(env!("CARGO_BIN_EXE_hecate-daemon"), &copy).unwrap();
+    }
+    let id = uid.to_string();
+    let mut command = Command::new(program("setpriv"));
+    command.args(["--reuid", &id, "--regid", &id, "--clear-groups"]).arg(copy).args(arguments);
+    let home = host.namespace("");
+    let settings = Daemon::command(host, &[("HECATE_HOME", home.to_str().unwrap()), ("HECATE_LISTEN", "127.0.0.1")]);
+    command.env_clear().envs(settings.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let output = command.output().unwrap();
+    let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap()).concat();
+    (output.status.code(), text)
+}
+
+#[test]
+fn a_closed_socket_is_explained_to_other_users() {
+    let host = shared_host();
+    let daemon = host.daemon(&[]);
+    daemon.ready();
+    let (code, text) = run_as(&host, STRANGER, &["status"]);
+    assert_eq!(code, Some(3), "{text}");
+    assert!(text.contains("this user (uid 61000) may not open the socket"), "{text}");
+    assert!(text.contains("HECATE_ALLOWED_UIDS") && !text.contains("start one"), "{text}");
+}
+
+#[test]
+fn doctor_names_the_owner_of_a_home_and_does_not_suggest_to_change_it() {
+    let friend = FRIEND.to_string();
+    let open = open_modes(&friend);
+    let closed = [("HECATE_LISTEN", "127.0.0.1")];
+    for (environment, uid, code, words) in [
+        (&closed[..], STRANGER, 1, &["FAIL  home", "may not open the socket"][..]),
+        (&open, STRANGER, 1, &["FAIL  home", "the daemon answers at", "does not allow this user (uid 61000)"]),
+        (&open, FRIEND, 0, &["warn  home", "a daemon answers at"]),
+    ] {
+        let host = shared_host();
+        let _epmd = host.epmd();
+        let daemon = host.daemon(environment);
+        daemon.ready();
+        let (exit, text) = run_as(&host, uid, &["doctor"]);
+        assert_eq!(exit, Some(code), "{text}");
+        for word in words.iter().chain(&["belongs to uid 0", "run `hecate-daemon doctor` as uid 0"]) {
+            assert!(text.contains(word), "{text} lacks {word}");
+        }
+        let lines = |check: &str| text.lines().filter(|line| line.split_whitespace().nth(1) == Some(check)).count();
+        assert_eq!((lines("home"), lines("cookie"), lines("lock"), lines("HOME")), (1, 0, 0, 0), "{text}");
+        assert!(!text.contains("chown") && !text.contains("hecate_6"), "{text}");
+    }
 }

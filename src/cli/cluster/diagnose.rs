@@ -12,7 +12,7 @@ use crate::cli::help;
 use crate::cli::support::client::{self, Call, encode};
 use crate::cli::support::command::{Common, unreadable};
 use crate::cli::support::exit::Exit;
-use crate::cli::support::page::{self, Cell, complain, fields, table};
+use crate::cli::support::page::{self, Cell, complain, counted, fields, table};
 use crate::cli::support::{refusal, suggest};
 use crate::limits;
 use crate::wire::{Diagnosis, OwnView, Stage, StageOutcome};
@@ -52,7 +52,11 @@ impl Diagnose {
         let whole = serde_json::json!({ "node": self.node.as_str(), "peer": view });
         match self.common.json {
             true => page::write(&format!("{whole}\n")),
-            false => page::show(&answers(&view)),
+            false => page::show(&format!(
+                "{}\nverdict: {} accepts a connection with this cookie\n",
+                answers(&view),
+                page::plain(self.node.as_str())
+            )),
         }
         .exit()
     }
@@ -107,7 +111,7 @@ fn shown(diagnosis: &Diagnosis) -> String {
             StageOutcome::Failed => Cell::bad("FAIL"),
             StageOutcome::Skipped | StageOutcome::Other(_) => Cell::faint("-"),
         };
-        vec![outcome, Cell::head(&stage.stage.to_string()), Cell::from(&*stage.detail)]
+        vec![outcome, Cell::head(&stage.stage.to_string()), Cell::from(detail(stage))]
     };
     let mut text = table(&diagnosis.stages.iter().map(row).collect::<Vec<_>>());
     if let Some(view) = &diagnosis.peer {
@@ -122,6 +126,14 @@ fn shown(diagnosis: &Diagnosis) -> String {
     };
     text.push_str(&format!("\ncookie hash: {}\nverdict: {}\n", diagnosis.cookie_hash, page::plain(&verdict)));
     text
+}
+
+/// Returns the detail of a stage, with the number of agreed flags instead of their names.
+fn detail(stage: &Stage) -> String {
+    match stage.detail.strip_prefix("both have ").filter(|_| stage.stage.to_string() == "flags") {
+        Some(flags) => format!("both have {} (names: --json)", counted(flags.split(' ').count(), "flag", "flags")),
+        None => stage.detail.clone(),
+    }
 }
 
 /// Shows the node's own answers.

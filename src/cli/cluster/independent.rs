@@ -5,13 +5,16 @@
 //! never uses it. Here one timeout bounds everything. `erl_rpc` checks neither the owner of a port nor
 //! another EPMD port than the default, so this module does, before the crate proves the cookie.
 
+use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};
 
 use beam::connect::owners::owners;
 use beam::epmd::client as epmd;
 use beam::name::NodeName;
+use erl_dist::handshake::HandshakeError;
 use erl_dist::term::{Atom, List, Term};
-use erl_rpc::{CallError, RpcClient, RpcClientHandle};
+
+use erl_rpc::{CallError, ConnectError, RpcClient, RpcClientHandle};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 
@@ -43,6 +46,11 @@ pub(in crate::cli) enum Error {
         "tcp_refused: {0}, the address of the node in EPMD, does not accept connections ({1}); check that the node runs"
     )]
     Refused(SocketAddr, std::io::Error),
+    #[error(
+        "{0} closed the connection during the handshake: probably it has another cookie than this command, whose cookie \
+         has the hash {1}, or it does not accept this connection; set HECATE_ERLANG_COOKIE to the cookie of the node"
+    )]
+    Closed(NodeName, String),
     #[error("cannot connect to {0} ({1}); run `hecate-daemon diagnose {0}` to see why")]
     Unconnected(NodeName, String),
     #[error(
@@ -75,7 +83,13 @@ async fn connect_and_ask(node: &NodeName, places: &Places<'_>) -> Result<OwnView
     let port = find(node, places).await?;
     let unconnected = |error: String| Error::Unconnected(node.clone(), error);
     let client = RpcClient::connect_with_port(node.as_str(), port, cookie.secret());
-    let client = client.await.map_err(|error| unconnected(error.to_string()))?;
+    let client = client.await.map_err(|error| match error {
+        ConnectError::HandshakeError(HandshakeError::Io(error)) if error.kind() == ErrorKind::UnexpectedEof => {
+            Error::Closed(node.clone(), cookie.hash())
+        }
+        error => unconnected(error.to_string()),
+    })?;
+    let own_name = client.local_node().name.name().to_owned();
     let mut handle = client.handle();
     // The task ends with this process at the latest. Waiting calls return its errors.
     let running = tokio::spawn(client.run());
@@ -104,7 +118,7 @@ async fn connect_and_ask(node: &NodeName, places: &Places<'_>) -> Result<OwnView
         net_ticktime: ticktime.ok().and_then(|term| integer(&term)),
         // Not measured: the crate sends each call in pieces, which adds up to 40 ms.
         round_trip_ms: None,
-        nodes: nodes.ok().and_then(|term| atoms(&term)),
+        nodes: nodes.ok().and_then(|term| others(&term, &own_name)),
         scopes: own_scopes,
     })
 }
@@ -170,13 +184,15 @@ fn integer(term: &Term) -> Option<u64> {
     }
 }
 
-fn atoms(term: &Term) -> Option<Vec<String>> {
+/// Returns the node names in a list, without the node of this process, whose short name is `own`.
+fn others(term: &Term, own: &str) -> Option<Vec<String>> {
     let Term::List(list) = term else { return None };
     let name = |term: &Term| match term {
         Term::Atom(atom) => Some(atom.name.clone()),
         _ => None,
     };
     let mut names: Vec<String> = list.elements.iter().map(name).collect::<Option<_>>()?;
+    names.retain(|name| NodeName::parse(name).map_or(true, |name| name.short_name() != own));
     names.sort();
     Some(names)
 }

@@ -9,23 +9,21 @@ use crate::wire::PeerEntry;
 const HEADS: [&str; 10] =
     ["PEER", "STATE", "SINCE", "INTRODUCED BY", "OTP", "TICKTIME", "ROUND TRIP", "ATTEMPTS", "LAST FAILURE", "REASON"];
 
-/// Shows a row per peer, and then the agreed flags once for all peers that have the same.
+/// Shows a row per peer, and then the number of agreed flags once for all peers that have the same.
 pub(in crate::cli) fn shown(peers: Vec<PeerEntry>, now: SystemTime) -> String {
-    let mut flags: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut flags: BTreeMap<Vec<String>, Vec<String>> = BTreeMap::new();
     let mut rows = vec![HEADS.map(Cell::head).to_vec()];
     for peer in peers {
         if let Some(agreed) = &peer.flags {
-            flags.entry(agreed.join(" ")).or_default().push(peer.name.clone());
+            flags.entry(agreed.clone()).or_default().push(peer.name.clone());
         }
         rows.push(row(peer, now));
     }
     let mut text = table(&rows);
     for (agreed, peers) in flags {
         text.push('\n');
-        text.push_str(&table(&[
-            vec![Cell::head("flags"), Cell::from(agreed)],
-            vec![Cell::head("with"), Cell::from(peers.join(", "))],
-        ]));
+        let line = format!("agreed on {} with {} (names: --json)", agreed.len(), peers.join(", "));
+        text.push_str(&table(&[vec![Cell::head("flags"), Cell::from(line)]]));
     }
     text
 }

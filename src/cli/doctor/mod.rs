@@ -6,7 +6,7 @@
 
 use beam::name::NodeName;
 use clap::Args;
-use hyper::Method;
+use hyper::{Method, StatusCode};
 
 mod files;
 mod network;
@@ -22,7 +22,7 @@ use crate::cli::support::exit::Exit;
 use crate::cli::support::flags::ServeFlags;
 use crate::cli::support::page;
 use crate::cli::support::refusal;
-use crate::config::{Environment, Places};
+use crate::config::{self, Environment, Places};
 use crate::limits;
 use crate::wire::{Health, HealthStatus, ProblemCode};
 
@@ -59,14 +59,21 @@ impl Doctor {
 }
 
 async fn examine(places: &Places<'_>, environment: &Environment, report: &mut Report) {
-    settings(places, report);
+    if let Some(owned) = place::owned_by_other(places) {
+        return examine_as_other_user(places, &owned, report).await;
+    }
+    settings(places, false, report);
     place::home_variable(environment, report);
     // An invalid setting is already reported. The checks that depend on it are skipped.
     let (mut serving, mut running) = (None, None);
     if let Ok(locations) = places.locations() {
         place::home(&locations.home, report);
         serving = files::examine(&locations, report).await;
-        running = place::socket(&locations, serving, report).await;
+        running = place::socket(&locations.socket, serving, report).await;
+        if serving.is_none() && running.is_none() {
+            place::lock(&locations.home, report);
+            place::database(&locations.home, report);
+        }
         if let Some(seen) = running.as_ref().and_then(|running| running.seen.as_ref()) {
             place::directories(&locations.home, &seen.plugins, report);
         }
@@ -76,20 +83,42 @@ async fn examine(places: &Places<'_>, environment: &Environment, report: &mut Re
     if let Some(running) = &running {
         daemon(running, report);
     }
-    network::examine(places, serving.is_some(), running.as_ref(), report).await;
+    let is_mute = serving.is_some() && running.is_none();
+    network::examine(places, serving.is_some(), is_mute, running.as_ref(), report).await;
     if let Some(seen) = running.as_ref().and_then(|running| running.seen.as_ref()) {
         nodes::examine(seen, report);
     }
 }
 
-/// Reports invalid settings. Each error includes what to do.
-fn settings(places: &Places<'_>, report: &mut Report) {
+/// Checks the home of another user: only what does not depend on the own user's files and node name.
+async fn examine_as_other_user(places: &Places<'_>, owned: &place::Owned, report: &mut Report) {
+    settings(places, true, report);
+    let running = match places.socket() {
+        Ok(socket) => place::socket(&socket, None, report).await,
+        Err(_) => None,
+    };
+    owned.report(running.is_some(), report);
+    if let Some(running) = &running {
+        daemon(running, report);
+    }
+    network::examine(places, running.is_some(), running.is_none(), running.as_ref(), report).await;
+    if let Some(seen) = running.as_ref().and_then(|running| running.seen.as_ref()) {
+        nodes::examine(seen, report);
+    }
+}
+
+/// Reports invalid settings. Each error includes what to do. `is_others` is whether home belongs to
+/// another user: then this user's cookie does not matter, and need not be able to write there.
+fn settings(places: &Places<'_>, is_others: bool, report: &mut Report) {
     let checked = places.check();
     let mut reported: Vec<String> = Vec::new();
     for row in checked.rows {
         let Err(error) = row.value else {
             continue;
         };
+        if is_others && (row.name == "cookie" || matches!(error, config::Error::HomeNotWritable { .. })) {
+            continue;
+        }
         let error = error.to_string();
         // One mistake can make several settings invalid.
         if !reported.contains(&error) {
@@ -157,6 +186,9 @@ impl Running {
     /// Requests `/health` and `/readyz`, and the plugins and peers unless the daemon is starting.
     async fn ask(socket: &std::path::Path) -> Result<Self, Silence> {
         let health = get(socket, "/health").await?;
+        if health.status == StatusCode::FORBIDDEN {
+            return Err(Silence::Forbidden);
+        }
         if !health.status.is_success() {
             return Err(Silence::Refuses(refusal::for_people(health.status, &health.body)));
         }
@@ -180,6 +212,8 @@ async fn seen(socket: &std::path::Path) -> Result<Option<Seen>, Silence> {
 enum Silence {
     /// The socket cannot be reached.
     Unreached(client::ClientError),
+    /// The daemon does not allow this user.
+    Forbidden,
     /// The answer is a refusal, or cannot be read.
     Refuses(String),
 }

@@ -19,9 +19,15 @@ use crate::config::{DEFAULT_NODE as NODE, Places};
 use crate::escape;
 
 /// Makes all checks, except those that depend on an invalid setting. `is_serving` is whether a daemon
-/// runs, even if it does not answer: then only its own answers show whether it has its name and port.
-pub(super) async fn examine(places: &Places<'_>, is_serving: bool, running: Option<&Running>, report: &mut Report) {
-    let is_mute = is_serving && running.is_none();
+/// runs. `is_mute` is whether one may run that does not answer: only its answers would show whether it
+/// has its name and port.
+pub(super) async fn examine(
+    places: &Places<'_>,
+    is_serving: bool,
+    is_mute: bool,
+    running: Option<&Running>,
+    report: &mut Report,
+) {
     let node = places.node().ok();
     if let Some((node, _)) = &node {
         host(node, report).await;
@@ -42,7 +48,7 @@ pub(super) async fn examine(places: &Places<'_>, is_serving: bool, running: Opti
         distribution(listen, port, names.as_deref(), running, report).await;
     }
     if let (Ok(found), Some((node, _)), Some(port)) = (places.peers(), &node, epmd_port) {
-        peers(found, node, port, report).await;
+        peers(found, node, port, running.is_some(), report).await;
     }
     if let Ok(Some(name)) = places.cluster_dns() {
         dns(&name, report).await;
@@ -199,10 +205,24 @@ async fn distribution(
     }
 }
 
-/// Connects to all peers at the same time, because each unreachable one causes a timeout.
-async fn peers(peers: Vec<NodeName>, node: &NodeName, epmd_port: u16, report: &mut Report) {
-    if peers.is_empty() {
-        return report.ok("peers", "none configured; the daemon finds the nodes of this host");
+/// Connects to all peers at the same time, because each unreachable one causes a timeout. A running
+/// daemon may have other peers in its settings.
+async fn peers(peers: Vec<NodeName>, node: &NodeName, epmd_port: u16, is_running: bool, report: &mut Report) {
+    match (peers.is_empty(), is_running) {
+        (true, false) => {
+            return report.ok("peers", "none in the settings of this shell; a daemon finds the nodes of this host");
+        }
+        (true, true) => {
+            let detail =
+                "none in the settings of this shell; `hecate-daemon cluster` shows those of the running daemon";
+            return report.ok("peers", detail);
+        }
+        (false, false) => {}
+        (false, true) => {
+            let detail = "these are from the settings of this shell; `hecate-daemon cluster` shows those of the running \
+                          daemon";
+            report.ok("peers", detail);
+        }
     }
     let mut asked = JoinSet::new();
     for peer in peers {

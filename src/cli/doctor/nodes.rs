@@ -3,8 +3,11 @@
 
 use std::collections::BTreeMap;
 
+use beam::name::NodeName;
+
 use super::report::Report;
 use crate::cli::support::page::counted;
+use crate::config::DEFAULT_NODE;
 use crate::limits;
 use crate::wire::{Cluster, FailureCode, LastFailure, NodeState, PeerEntry, PeerState, PluginEntry, PluginStatus};
 
@@ -95,10 +98,13 @@ impl Failed<'_> {
         let first = self.nodes.keys().next().copied().unwrap_or_default();
         let mut advice = format!("run `hecate-daemon diagnose {first}`");
         if *code == FailureCode::CookieMismatch {
-            advice = format!(
-                "start them with the daemon's cookie, whose hash is {cookie_hash} (`rebar3 release` writes another \
-                 cookie to vm.args); {advice}"
-            );
+            // A primary daemon is not an Erlang release.
+            let is_daemon = |node: &&str| NodeName::parse(node).is_ok_and(|node| node.short_name() == DEFAULT_NODE);
+            let rebar3 = match self.nodes.keys().all(is_daemon) {
+                true => "",
+                false => " (`rebar3 release` writes another cookie to vm.args)",
+            };
+            advice = format!("start them with the daemon's cookie, whose hash is {cookie_hash}{rebar3}; {advice}");
         }
         if self.nodes.values().any(Option::is_some) && code.is_refusal() {
             report.fail("nodes", detail, advice);
@@ -208,6 +214,18 @@ mod tests {
         let mut report = Report::default();
         report.fail("cookie", "it differs", "restart");
         assert_eq!(found(&seen, report), [stopped, lost, shut]);
+    }
+
+    #[test]
+    fn only_erlang_nodes_get_the_hint_about_releases() {
+        let advice = |node: &str| {
+            let mut report = Report::default();
+            let peers = vec![peer(node, "disconnected", Some(("cookie_mismatch", "11")))];
+            examine(&seen(Vec::new(), peers), &mut report);
+            report.findings.pop().and_then(|finding| finding.advice).expect("advice")
+        };
+        assert!(advice("hecate_ad@h").contains("rebar3"));
+        assert!(!advice("hecate@h").contains("rebar3"));
     }
 
     #[test]

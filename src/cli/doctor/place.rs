@@ -7,17 +7,68 @@ use std::path::{Path, PathBuf};
 
 use super::files::Serving;
 use super::nodes::shown;
-use super::report::Report;
+use super::report::{Level, Report};
 use super::{Running, Silence};
 use crate::cli::support::client::ClientError;
-use crate::config::{CookiePlace, Environment, Locations, Places, Source, accounts};
+use crate::config::{self, CookiePlace, Environment, Places, Source, accounts};
 use crate::layout::{Found, Home, Layout, Modes, Place, RunError, RunLock};
 use crate::limits;
 use crate::plugin::PluginName;
+use crate::store::Store;
 use crate::wire::PluginEntry;
 
 fn our_uid() -> u32 {
     rustix::process::geteuid().as_raw()
+}
+
+/// A home that belongs to another user.
+pub(super) struct Owned {
+    path: PathBuf,
+    owner: u32,
+}
+
+/// Returns the home if it belongs to another user. Root may use every home.
+pub(super) fn owned_by_other(places: &Places<'_>) -> Option<Owned> {
+    let uid = our_uid();
+    let owned = match places.locations() {
+        Ok(locations) => {
+            // A parent directory that denies access belongs to the owner of home, too.
+            let metadata = |path: &Path| match fs::metadata(path) {
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => None,
+                probed => Some((path.to_owned(), probed)),
+            };
+            let (path, probed) = locations.home.root().ancestors().find_map(metadata)?;
+            Owned { owner: probed.ok()?.uid(), path }
+        }
+        Err(config::Error::HomeNotWritable { path, owner, .. }) => Owned { path, owner },
+        Err(_) => return None,
+    };
+    (uid != 0 && owned.owner != uid).then_some(owned)
+}
+
+impl Owned {
+    /// Reports the owner. This prevents a start of the daemon by this user, but not its use.
+    pub(super) fn report(&self, is_answered: bool, report: &mut Report) {
+        let (path, owner) = (self.path.display(), self.owner);
+        let user = accounts::user_name(owner).map(|name| format!(" ({name})")).unwrap_or_default();
+        let detail = format!(
+            "{path} belongs to uid {owner}{user}, but this command runs as uid {}, so its files, cookie and node name are \
+             not checked",
+            our_uid()
+        );
+        let advice = format!("run `hecate-daemon doctor` as uid {owner}");
+        match is_answered {
+            true => report.warn("home", detail, advice),
+            false => report.fail("home", detail, advice),
+        }
+    }
+}
+
+/// Reports a database that the daemon would refuse at its start.
+pub(super) fn database(home: &Home, report: &mut Report) {
+    if let Err(error) = Store::check_version(&home.own().sqlite()) {
+        report.add(Level::Fail, "database", error.to_string());
+    }
 }
 
 /// Checks `HOME`, which is the place of `~/.hecate` and of the cookie.
@@ -185,11 +236,10 @@ pub(super) fn directories(home: &Home, plugins: &[PluginEntry], report: &mut Rep
 
 /// Checks that a daemon answers, and returns its answers. Otherwise reports why, unless the check of the
 /// files has.
-pub(super) async fn socket(locations: &Locations, serving: Option<Serving>, report: &mut Report) -> Option<Running> {
+pub(super) async fn socket(socket: &Path, serving: Option<Serving>, report: &mut Report) -> Option<Running> {
     if serving.is_some_and(|serving| serving.is_unreachable) {
         return None;
     }
-    let socket = &locations.socket;
     let shown = socket.display();
     let bytes = socket.as_os_str().len();
     if bytes > limits::SUN_PATH {
@@ -208,6 +258,14 @@ pub(super) async fn socket(locations: &Locations, serving: Option<Serving>, repo
         Ok(running) => {
             report.ok("socket", format!("a daemon answers at {shown}"));
             return Some(running);
+        }
+        Err(Silence::Forbidden) => {
+            let detail = format!("the daemon answers at {shown}, and does not allow this user (uid {})", our_uid());
+            report.fail("socket", detail, "run this as the daemon's user, or add this uid to its HECATE_ALLOWED_UIDS");
+        }
+        // The error includes what to do.
+        Err(Silence::Unreached(error @ ClientError::Denied(_))) => {
+            report.add(Level::Fail, "socket", error.to_string());
         }
         Err(Silence::Refuses(why)) => {
             report.fail("socket", format!("the daemon at {shown} refuses: {why}"), "run this as the user of the daemon")
@@ -245,15 +303,12 @@ pub(super) async fn socket(locations: &Locations, serving: Option<Serving>, repo
             report.fail("socket", error.to_string(), "stop that process, or wait if it has just started");
         }
     }
-    if serving.is_none() {
-        lock(&locations.home, report);
-    }
     None
 }
 
 /// Reports a process that holds the home but is not in `/proc`, or a daemon that crashed. Takes the lock
 /// for a moment, so it must not be called while a daemon runs.
-fn lock(home: &Home, report: &mut Report) {
+pub(super) fn lock(home: &Home, report: &mut Report) {
     if !home.own().run().exists() {
         return;
     }

@@ -22,6 +22,9 @@ pub struct AdviceContext<'a> {
     pub cookie_hash: &'a str,
 }
 
+/// The default short name of a hecate-daemon, which cannot evaluate Erlang.
+const DAEMON: &str = "hecate";
+
 /// The Erlang expression that returns the hash of a node's cookie.
 const COOKIE_HASH: &str = "base64:encode(erlang:md5(atom_to_list(erlang:get_cookie())))";
 
@@ -71,10 +74,16 @@ pub fn of(error: &DialError, context: &AdviceContext<'_>) -> Failure {
 
 fn setup(error: &SetupError, node: &NodeName, us: &NodeName, cookie_hash: &str) -> String {
     match error {
-        SetupError::ProofRefused | SetupError::Handshake(HandshakeError::CookieMismatch) => format!(
-            "set the same cookie on both nodes, and restart the node that you change. The daemon's cookie has the hash \
-             {cookie_hash}; to get the hash on {node}, run {COOKIE_HASH}"
-        ),
+        SetupError::ProofRefused | SetupError::Handshake(HandshakeError::CookieMismatch) => {
+            let command = match node.short_name() {
+                DAEMON => format!("`hecate-daemon diagnose {us}` there"),
+                _ => COOKIE_HASH.to_owned(),
+            };
+            format!(
+                "set the same cookie on both nodes, and restart the node that you change. The daemon's cookie has the \
+                 hash {cookie_hash}; to get the hash on {node}, run {command}"
+            )
+        }
         SetupError::Handshake(HandshakeError::NameMismatch(other)) if other.is_mixed_with(us) => mixed_names(other, us),
         SetupError::Handshake(HandshakeError::NameMismatch(other)) => {
             format!("use the name {other} (`hecate-daemon diagnose {other}`), or restart that node as {node}")
@@ -245,5 +254,8 @@ mod tests {
             assert_eq!((failure.code, Stage::of(&error)), (code, stage), "{error}");
             assert!(failure.advice.contains(words), "{error}: {}", failure.advice);
         }
+        let daemon = AdviceContext { node: &NodeName::parse("hecate@there").unwrap(), ..context };
+        let advice = of(&DialError::Setup(SetupError::ProofRefused), &daemon).advice;
+        assert!(advice.ends_with("to get the hash on hecate@there, run `hecate-daemon diagnose hecate@here` there"));
     }
 }
