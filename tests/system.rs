@@ -271,11 +271,18 @@ fn one_users_names_leave_room_for_those_of_others() {
 
 // ---- Two users, two homes ---------------------------------------------------------------------
 
-fn as_user(host: &Host, uid: u32, environment: &[(&str, &str)]) -> Daemon {
+/// Copies the program to where other users can run it. `cp` does it, because another test may start a
+/// process at this moment, which would inherit an open copy: the kernel does not run such a file.
+fn copy_of_program(host: &Host) -> std::path::PathBuf {
     let copy = host.home().join("hecate-daemon");
     if !copy.exists() {
-        std::fs::copy(env!("CARGO_BIN_EXE_hecate-daemon"), &copy).unwrap();
+        assert!(Command::new("cp").arg(env!("CARGO_BIN_EXE_hecate-daemon")).arg(&copy).status().unwrap().success());
     }
+    copy
+}
+
+fn as_user(host: &Host, uid: u32, environment: &[(&str, &str)]) -> Daemon {
+    let copy = copy_of_program(host);
     let (setpriv, id, run) = (program("setpriv"), uid.to_string(), format!("exec {}", copy.display()));
     let by = [&setpriv, "--reuid", &id, "--regid", &id, "--clear-groups", "/bin/sh", "-c", &run];
     Daemon::start_as(host, &by, environment)

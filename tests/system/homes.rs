@@ -87,8 +87,7 @@ fn a_daemons_namespace_of_another_user_is_refused() {
 fn an_unwritable_home_without_configuration_is_refused() {
     let host = shared_host();
     let by = [program("setpriv"), "--reuid=61000".into(), "--regid=61000".into(), "--clear-groups".into()];
-    let copy = host.home().join("hecate-daemon");
-    std::fs::copy(env!("CARGO_BIN_EXE_hecate-daemon"), &copy).unwrap();
+    let copy = copy_of_program(&host);
     let run = format!("exec {}", copy.display());
     let by: Vec<&str> = by.iter().map(String::as_str).chain(["/bin/sh", "-c", &run]).collect();
     let mut daemon = Daemon::start_as(&host, &by, &[]);
@@ -260,10 +259,7 @@ fn a_purge_stops_at_mount_points() {
 
 /// Runs a command as another user, with the settings for this host.
 fn run_as(host: &Host, uid: u32, arguments: &[&str]) -> (Option<i32>, String) {
-    let copy = host.home().join("hecate-daemon");
-    if !copy.exists() {
-        std::fs::copy(env!("CARGO_BIN_EXE_hecate-daemon"), &copy).unwrap();
-    }
+    let copy = copy_of_program(host);
     let id = uid.to_string();
     let mut command = Command::new(program("setpriv"));
     command.args(["--reuid", &id, "--regid", &id, "--clear-groups"]).arg(copy).args(arguments);
