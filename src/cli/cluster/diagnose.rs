@@ -144,7 +144,12 @@ fn answers(view: &OwnView) -> String {
         ("OTP release", Cell::optional(view.otp_release.as_deref())),
         ("net_ticktime", Cell::optional(seconds.as_deref())),
         ("round trip", Cell::optional(round_trip.as_deref())),
-        ("peers", Cell::optional(view.nodes.as_ref().map(|nodes| nodes.join(", ")).as_deref())),
+        (
+            "peers",
+            Cell::optional(
+                view.nodes.as_ref().filter(|nodes| !nodes.is_empty()).map(|nodes| nodes.join(", ")).as_deref(),
+            ),
+        ),
     ]);
     rows.extend(view.scopes.iter().map(|scope| {
         let runs = match scope.runs {
