@@ -166,9 +166,9 @@ fn files_that_a_running_daemon_lost_are_reported() {
     only_files(&["write-ahead log", "was removed"]);
 
     fs::remove_dir_all(host.home().join(".hecate")).unwrap();
-    only_files(&[&pid, "home that is gone"]);
+    only_files(&[&pid, "is gone from"]);
     fs::create_dir(host.home().join(".hecate")).unwrap();
-    only_files(&[&pid, "home that is gone"]);
+    only_files(&[&pid, "is gone from"]);
 }
 
 /// The daemon itself reports `store_failed` after a request that it refused.
