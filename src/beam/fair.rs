@@ -1,8 +1,9 @@
 //! Slots of a port that are shared fairly by its clients: when all are in use, the source that
 //! holds the most loses one.
 //!
-//! A source identifies one client: by its user, for a connection from this host, or else by its
-//! IPv4 address or its IPv6 network of 64 bits, the size that a single host gets. Pure.
+//! A source identifies one client. For a connection from this host, the source is the user. For any
+//! other connection, it is the IPv4 address or the /64 network of the IPv6 address, because a
+//! single host usually gets a whole /64 network. Pure.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -71,9 +72,9 @@ impl<T> Slots<T> {
         Self { limit, taken: Vec::new() }
     }
 
-    /// Adds `holder`. If no slot is free, evicts and returns another holder: the oldest one that
-    /// has not `progressed`, or else the oldest one, of the sources that hold the most, counting
-    /// the new holder.
+    /// Adds `holder`. If no slot is free, evicts and returns another holder. It belongs to a source
+    /// that holds the most, counting the new holder. Among the holders of these sources, it is the
+    /// oldest that has not `progressed`, or else the oldest.
     pub(crate) fn insert(&mut self, source: Source, holder: T, progressed: impl Fn(&T) -> bool) -> Option<T> {
         let evicted = (self.taken.len() >= self.limit).then(|| self.evict(source, progressed)).flatten();
         self.taken.push(Slot { source, holder });

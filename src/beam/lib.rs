@@ -1,5 +1,6 @@
-//! A BEAM node for Rust programs: it joins a cluster of Erlang, Elixir or Gleam nodes over the
-//! distribution protocol, calls their processes and functions, and offers its own.
+//! A BEAM node for Rust programs. It joins a cluster of Erlang, Elixir or Gleam nodes over the
+//! distribution protocol, calls their processes and functions, and offers its own processes and
+//! functions.
 //!
 //! # Quick start
 //!
@@ -11,9 +12,9 @@
 //! tokio = { version = "1", features = ["macros", "rt-multi-thread"] }
 //! ```
 //!
-//! A program starts a node with [`Node::builder`] and keeps its handle, [`Node`]. The node runs until
-//! [`Node::stop`]. This program runs two nodes; the second could as well be one that
-//! `erl -sname caller@localhost -setcookie secret` started.
+//! A program starts a node with [`Node::builder`] and keeps its handle, [`Node`]. The node runs
+//! until [`Node::stop`]. This program runs two nodes; the second could also be an Erlang node,
+//! started with `erl -sname caller@localhost -setcookie secret`.
 //!
 //! ```
 //! use beam::{Answer, BadArg, Caller, GenServer, Node, Term};
@@ -105,17 +106,17 @@
 //!
 //! # Names, processes, errors and logs
 //!
-//! - **Names**: a host part without a dot makes a short name, as `erl -sname` does; one with a dot or
-//!   that is an address makes a long name, as `erl -name` does. Nodes with short names and nodes with
-//!   long names never connect, so use the kind that the other nodes of the cluster have.
-//!   To run beside `erl -sname x`, use the short host name (`hostname -s`) as the host part.
+//! - **Names**: a host part without a dot makes a short name, as `erl -sname` does. A host part
+//!   that has a dot or is an address makes a long name, as `erl -name` does. Nodes with short names
+//!   and nodes with long names never connect, so use the kind that the other nodes of the cluster
+//!   have. To run beside `erl -sname x`, use the short host name (`hostname -s`) as the host part.
 //! - **Environment**: the crate reads neither `ERL_EPMD_PORT` nor `~/.erlang.cookie`. If the other
 //!   nodes run with `ERL_EPMD_PORT`, pass its value to [`Builder::epmd_port`].
 //! - **Processes**: [`Node::call`] reaches a process by its registered name only. [`Node::send`] and
 //!   [`Node::monitor`] also accept a pid; [`Node::link`] accepts only a pid.
 //! - **Errors**: every error type implements [`Display`](std::fmt::Display) and
-//!   [`Error`](std::error::Error); its text is one line that names the cause. Print errors with `{e}`: a `main` that returns them prints
-//!   their `Debug` form.
+//!   [`Error`](std::error::Error). Its text is one line that names the cause. Print errors with
+//!   `{e}`: a `main` that returns them prints their `Debug` form.
 //! - **Logs**: the node logs through the crate `tracing`, so the program must install a subscriber, for
 //!   instance `tracing_subscriber::fmt().with_max_level(tracing::Level::DEBUG).init()`. The level
 //!   `TRACE` adds each frame, handshake packet and EPMD message; [`trace::subscribe`] returns the same
@@ -139,28 +140,28 @@
 //! # Deliberate omissions
 //!
 //! - It runs no code that a peer names. Peers can call only the functions that the program offers,
-//!   and the few of `node::services::functions` that describe the node to tools. A call of any
-//!   other function fails with `undef`, which `node::machine::served` answers.
+//!   and the few functions in `node::services::functions` that describe the node to tools. For any
+//!   other function, `node::machine::served` answers `undef`.
 //! - It is not a global name server, and does not take part in `global` locks.
 //! - It has no mailboxes and no scheduler: the callbacks of a process run in the node's task.
-//! - It has no TLS. The cookie authenticates both nodes, but the connection is not encrypted, so use
-//!   a network that you trust, or a tunnel. A node listens on loopback unless [`Builder::listen`] sets another
-//!   address.
+//! - It has no TLS. The cookie authenticates both nodes, but the connection is not encrypted. Use a
+//!   network that you trust, or a tunnel. A node listens on loopback unless [`Builder::listen`]
+//!   sets another address.
 //! - It does not start nodes, load code, or take part in `dist_ac`, `mnesia` or `inet` boot protocols.
 //!
 //! # Limits
 //!
-//! Everything that arrives from outside is bounded: the depth and size of terms, members of groups,
-//! monitors and links, calls that wait, unfinished handshakes, and the memory for all peers together.
-//! [`limits`] lists every bound. A peer that exceeds one loses a request or its connection, and no
-//! other peer is affected. [`cookie::Cookie`] is never printed. On this host, the node proves the
-//! cookie only to ports of the user that it runs as, of root, and of users that
+//! Everything that arrives from outside is bounded: the depth and size of terms, the members of
+//! groups, monitors and links, waiting calls, unfinished handshakes, and the memory for all peers
+//! together. [`limits`] lists every limit. A peer that exceeds a limit loses a request or its
+//! connection, and no other peer is affected. [`cookie::Cookie`] is never printed. On this host,
+//! the node proves the cookie only to ports of the user that it runs as, of root, and of users that
 //! [`Builder::allow_user`] names.
 //!
 //! # Modules
 //!
-//! Most programs need only the types above. The modules below are for a program that needs more than
-//! [`Node`] offers, for instance its own rules about which node to dial and when. The feature
+//! Most programs need only the types above. The modules below are for a program that needs more
+//! than [`Node`] offers, for example its own rules about which node to dial and when. The feature
 //! `internals` makes the other modules public for tests, benches and fuzzing.
 //!
 //! | module | what it owns |

@@ -5,21 +5,20 @@
 use std::time::Duration;
 
 /// Maximum nesting depth of a term, in lists, tuples, maps and funs. A list that is the tail of a
-/// list counts as a level. It bounds recursion over terms. Crossed by
+/// list counts as a level. This limit bounds recursion over terms. Crossed by
 /// `etf::tests::bounds::nesting_is_bounded`.
 pub const TERM_DEPTH: usize = 512;
 
 /// Maximum number of elements that one reader turns into terms. Each key, value, list tail and
-/// character of a string counts as one, and a fun as four. A message of this size takes at most 120
-/// MiB of memory in addition to its bytes: 56 bytes for each element, and 32 for each atom that is
-/// not interned, of which an external fun has two. A message with more elements is not decoded,
-/// which also bounds the groups and members of a `pg` sync. Crossed by
-/// `etf::tests::bounds::the_number_of_elements_is_bounded`.
+/// character of a string counts as one element, and a fun counts as four. A message with this many
+/// elements needs at most 120 MiB of memory in addition to its bytes: 56 bytes for each element,
+/// and 32 bytes for each atom that is not interned. An external fun has two such atoms. A message
+/// with more elements is not decoded. This limit also bounds the groups and members of a `pg` sync.
+/// Crossed by `etf::tests::bounds::the_number_of_elements_is_bounded`.
 pub const TERM_NODES: usize = 1 << 20;
 
-/// Maximum number of atoms in one table, which then takes at most 17 MiB, because an atom has at
-/// most 1,020 bytes.
-/// Crossed by `etf::tests::bounds::a_full_table_still_decodes`.
+/// Maximum number of atoms in one table. A full table needs at most 17 MiB, because an atom has at
+/// most 1,020 bytes. Crossed by `etf::tests::bounds::a_full_table_still_decodes`.
 pub const ATOMS: usize = 16 * 1024;
 
 /// Maximum length of an atom in characters, as in every OTP release. Crossed by
@@ -32,20 +31,20 @@ pub const REFERENCE_WORDS: usize = 5;
 
 // ---- Distribution ---------------------------------------------------------------------------
 
-/// Maximum size of a frame from a peer in bytes, and of a message in fragments: 64 MiB for the
-/// payload and 64 KiB for the control message and the header. Crossed by
+/// Maximum size of a frame from a peer, and of a message in fragments, in bytes. It allows 64 MiB
+/// for the payload, and 64 KiB for the control message and the header. Crossed by
 /// `dist::framing::tests::a_frame_over_the_limit_is_refused_before_it_arrives` and
 /// `dist::header::tests::a_message_is_bounded`.
 pub const FRAME: usize = 64 * 1024 * 1024 + 64 * 1024;
 
-/// Unfinished messages in fragments from one peer. Beyond that, the one that has waited longest is
-/// dropped. Crossed by
+/// Unfinished messages in fragments from one peer. Beyond that, the message that has waited longest
+/// is dropped. Crossed by
 /// `dist::header::tests::unfinished_messages_in_fragments_that_wait_longest_are_dropped`.
 pub const FRAGMENTED: usize = 4096;
 
-/// Bytes of a peer's unfinished messages in fragments: three of the largest, which fit into the
-/// smallest budget ([`PEER_BYTES_LEAST`]). Beyond that, the one that has waited longest is dropped.
-/// Crossed by
+/// Bytes of a peer's unfinished messages in fragments. Three messages of the largest size fit, and
+/// the limit is within the smallest budget ([`PEER_BYTES_LEAST`]). Beyond that, the message that
+/// has waited longest is dropped. Crossed by
 /// `dist::header::tests::unfinished_messages_in_fragments_that_wait_longest_are_dropped`.
 pub const FRAGMENTED_BYTES: usize = 3 * FRAME;
 
@@ -53,7 +52,7 @@ pub const FRAGMENTED_BYTES: usize = 3 * FRAME;
 /// `dist::setup::tests::a_large_handshake_packet_is_refused_unread`.
 pub const HANDSHAKE_PACKET: usize = 1024;
 
-/// Maximum length of a node name in bytes, which is that of an atom of ASCII characters.
+/// Maximum length of a node name in bytes. An atom of ASCII characters has the same limit.
 /// Crossed by `dist::handshake::tests::invalid_and_long_names_are_refused` and
 /// `name::tests::node_names_have_two_parts`.
 pub const NODE_NAME: usize = 255;
@@ -75,15 +74,15 @@ pub const LINK_FLUSH: Duration = Duration::from_millis(300);
 /// `dist::frames::tests::queued_frames_keep_their_bytes_and_large_binaries_are_not_copied`.
 pub const SENT_UNCOPIED: usize = 32 * 1024;
 
-/// Challenges of ended handshakes that are still recognized, in addition to all outstanding ones. A
-/// random challenge of an honest peer equals one of them once in 4 million handshakes, which costs
-/// a retry. Crossed by
+/// Maximum number of challenges that are remembered after their handshakes have ended. Outstanding
+/// challenges do not count. The random challenge of an honest peer equals a remembered challenge
+/// once in 4 million handshakes. That handshake fails and must be retried. Crossed by
 /// `dist::challenges::tests::an_outstanding_challenge_is_never_forgotten_and_ended_ones_are_bounded`.
 pub const CHALLENGES_ENDED: usize = 1024;
 
-/// Default limit of the memory for all peers in bytes, see `dist::budget`. Beyond that, the largest
-/// connection of the host that holds the most is closed.
-/// Crossed by `tests/budget.rs`, `unfinished_frames_of_many_peers_stay_within_the_budget`.
+/// Default limit of the memory for all peers in bytes, see `dist::budget`. Beyond that, the host
+/// that holds the most loses its largest connection. Crossed by `tests/budget.rs`,
+/// `unfinished_frames_of_many_peers_stay_within_the_budget`.
 pub const PEER_BYTES: usize = 256 * 1024 * 1024;
 
 /// Smallest budget that can be configured, in MiB: a message of the largest size, its copy with
@@ -95,13 +94,13 @@ pub const PEER_BYTES_LEAST: u64 = 200;
 /// `dist::budget::tests::a_connection_that_holds_much_waits_and_one_that_holds_little_does_not`.
 pub const HELD_FREELY: usize = 1024 * 1024;
 
-/// Released names of nameless peers that are remembered, 1.5 MiB at most. Beyond that, the one that
-/// was released first is forgotten. Crossed by
+/// Released names of nameless peers that are remembered. They need at most 1.5 MiB. Beyond that,
+/// the name that was released first is forgotten. Crossed by
 /// `dist::given_names::tests::released_names_are_bounded`.
 pub const GIVEN_NAMES: usize = 4096;
 
-/// Handshakes that may be unfinished at once. Beyond that, the address that has the most loses its
-/// oldest. Crossed by
+/// Handshakes that may be unfinished at once. Beyond that, the address with the most unfinished
+/// handshakes loses its oldest one. Crossed by
 /// `node::accept::tests::the_address_with_the_most_unfinished_handshakes_loses_its_oldest_one`.
 pub const HANDSHAKES: usize = 256;
 
@@ -129,14 +128,15 @@ pub const NODE_TURN: usize = 256 * 1024;
 /// `node::intake::tests::a_connection_waits_until_its_messages_are_handled`.
 pub const LINK_BATCHES: usize = 4;
 
-/// Bytes of a request, or of a function's arguments, that are decoded. A call with more is answered
-/// `{error, {too_large, _}}` or `undef`; a larger message is read outside of the node's task.
-/// Crossed by `node::machine::tests::served::large_arguments_are_not_decoded`.
+/// Bytes of a request, or of a function's arguments, that are decoded. A call that exceeds this
+/// limit is answered `{error, {too_large, _}}` or `undef`. A larger message is read outside of the
+/// node's task. Crossed by `node::machine::tests::served::large_arguments_are_not_decoded`.
 pub const CALL_ARGUMENTS: usize = 64 * 1024;
 
-/// Large messages that are read at once, of all connections; the others wait in order. Reading one
-/// may briefly use as much memory as [`TERM_NODES`] says, which the memory budget does not count.
-/// Crossed by `node::intake::tests::the_large_messages_decoded_at_once_are_bounded`.
+/// Large messages of all connections that are read at once. Further messages wait in order. Reading
+/// a message may briefly use as much memory as [`TERM_NODES`] says. The memory budget does not
+/// count this memory. Crossed by
+/// `node::intake::tests::the_large_messages_decoded_at_once_are_bounded`.
 pub const LARGE_READERS: usize = 2;
 
 /// Bytes of frames, to all peers together, that are collected before they are sent. Crossed by `tests/pressure.rs`,
@@ -171,13 +171,13 @@ pub const PG_RECEIVERS: usize = 1024;
 /// Crossed by `node::services::pg::tests::cost::groups_over_the_size_limit_are_ignored`.
 pub const PG_GROUP: usize = 64 * 1024;
 
-/// Announcements of one peer in one scope; further ones are not shown. Crossed by
+/// Announcements of one peer in one scope. Further announcements are not shown. Crossed by
 /// `node::services::pg::tests::cost::the_announced_groups_of_a_peer_are_bounded`.
 pub const PG_ANNOUNCED: usize = 16 * 1024;
 
-/// Announcements of all peers in one scope that are shown. The number is bounded because each
-/// change goes through all of them.
-/// Crossed by `node::services::pg::tests::cost::peers_that_announce_many_groups_do_not_hide_the_groups_of_others`.
+/// Announcements of all peers in one scope that are shown. Their number is bounded, because each
+/// change processes all of them. Crossed by
+/// `node::services::pg::tests::cost::peers_that_announce_many_groups_do_not_hide_the_groups_of_others`.
 pub const PG_ANNOUNCED_BY_ALL: usize = 2 * PG_ANNOUNCED;
 
 /// Interval at which a hidden node looks for new scopes of its peers. Crossed by
@@ -190,7 +190,7 @@ pub const CALLS: usize = 1024;
 /// Time for the result of a call to a peer. Crossed by `node::machine::tests::a_call_ends_with_a_result_a_refusal_a_lost_connection_or_a_timeout`.
 pub const CALL_TIME: Duration = Duration::from_secs(5);
 
-/// Calls of peers that may wait for our answers; more are refused at once. Crossed by
+/// Calls of peers that may wait for our answers. Further calls are refused at once. Crossed by
 /// `node::machine::tests::served::waiting_calls_of_peers_are_bounded`.
 pub const SERVED: usize = 1024;
 
@@ -261,11 +261,11 @@ pub const EPMD_START_PAUSE: Duration = Duration::from_millis(50);
 /// `epmd::client::tests::an_endless_answer_is_cut`.
 pub const EPMD_ANSWER: u64 = 1024 * 1024;
 
-/// Maximum size of a request to this node's EPMD in bytes, as `INBUF_SIZE` of the real one allows.
+/// Maximum size of a request to this node's EPMD in bytes, as `INBUF_SIZE` of OTP's `epmd` allows.
 /// Crossed by `epmd::server::tests::stalled_and_large_requests_do_not_affect_others`.
 pub const EPMD_REQUEST: usize = 3057;
 
-/// Maximum time between two bytes of a request to this node's EPMD. The real one allows 60 s.
+/// Maximum time between two bytes of a request to this node's EPMD. OTP's `epmd` allows 60 s.
 /// Crossed by `epmd::server::tests::a_request_may_be_slow_but_must_not_stop`.
 pub const EPMD_SILENCE: Duration = Duration::from_secs(5);
 
@@ -273,32 +273,32 @@ pub const EPMD_SILENCE: Duration = Duration::from_secs(5);
 /// second. Crossed by `epmd::server::tests::a_request_may_be_slow_but_must_not_stop`.
 pub const EPMD_REQUEST_TIME: Duration = Duration::from_secs(600);
 
-/// Connections to our EPMD whose request is not finished, each of which holds up to
-/// [`EPMD_REQUEST`] bytes. Beyond that, the user or address that has the most loses its oldest.
+/// Connections to our EPMD with unfinished requests. Each connection holds up to [`EPMD_REQUEST`]
+/// bytes. Beyond that, the user or address with the most connections loses its oldest one.
 /// Crossed by `epmd::server::tests::a_flood_from_one_address_does_not_affect_other_addresses`.
 pub const EPMD_UNFINISHED: usize = 64;
 
 /// Maximum length of a name that is registered with this node's EPMD, in characters of UTF-8, as
-/// with the real one. Crossed by `epmd::protocol::tests::a_name_has_at_most_255_characters`.
+/// with OTP's `epmd`. Crossed by `epmd::protocol::tests::a_name_has_at_most_255_characters`.
 pub const EPMD_NAME: usize = 255;
 
 /// Maximum size of the extra data of a node that registers with this node's EPMD, in bytes, as with
-/// the real one. Crossed by
+/// OTP's `epmd`. Crossed by
 /// `epmd::protocol::tests::extra_data_has_at_most_1020_bytes_and_is_returned`.
 pub const EPMD_EXTRA: usize = 1020;
 
-/// Bytes of all names and extra data that are registered with our EPMD. It bounds an answer that
-/// lists them. One user has at most half of them, and never more than are free. Crossed by
-/// `epmd::protocol::tests::long_names_are_bounded_and_leave_space_for_other_users`.
+/// Bytes of all names and extra data that are registered with our EPMD. This limit bounds an answer
+/// that lists them. One user has at most half of these bytes, and never more than are free.
+/// Crossed by `epmd::protocol::tests::long_names_are_bounded_and_leave_space_for_other_users`.
 pub const EPMD_NODES_BYTES: usize = 256 * 1024;
 
-/// Names that may be registered with our EPMD, each of which keeps a connection open. One user has
-/// at most half of them, and never more than are free. Crossed by
+/// Names that may be registered with our EPMD. Each name keeps a connection open. One user has at
+/// most half of the names, and never more than are free. Crossed by
 /// `epmd::protocol::tests::names_are_bounded_and_no_user_can_hold_all`.
 pub const EPMD_NODES: usize = 1024;
 
 /// Keepalive of the connection of a registered name: the silence before the first probe, the
-/// interval of probes, and how many may go unanswered. Crossed by
+/// interval of probes, and the number of probes that may go unanswered. Crossed by
 /// `epmd::server::tests::the_kernel_checks_connections_that_keep_a_name`.
 pub const EPMD_KEEPALIVE: Duration = Duration::from_secs(30);
 /// See [`EPMD_KEEPALIVE`]. Crossed by the same.
@@ -310,8 +310,8 @@ pub const EPMD_KEEPALIVE_PROBES: u32 = 3;
 /// `epmd::client::tests::freeing_a_name_waits_a_bounded_time_for_epmd`.
 pub const EPMD_UNREGISTER: Duration = Duration::from_millis(200);
 
-/// Maximum length of a cookie in bytes, which is that of an atom of ASCII characters.
-/// Crossed by `config::cookie::tests::contents`.
+/// Maximum length of a cookie in bytes. An atom of ASCII characters has the same limit. Crossed by
+/// `config::cookie::tests::contents`.
 pub const COOKIE: usize = 255;
 
 // ---- Log ------------------------------------------------------------------------------------
@@ -331,7 +331,7 @@ pub const LOG_NODES: u64 = 100;
 /// `trace::tests::a_text_is_escaped_and_cut`.
 pub const TRACE_TEXT: usize = 1024;
 
-/// Events that wait for one subscriber; further ones are dropped and counted. Crossed by
+/// Events that wait for one subscriber. Further events are dropped and counted. Crossed by
 /// `trace::tests::a_slow_subscriber_loses_events_and_learns_how_many`.
 pub const TRACE_QUEUE: usize = 1024;
 

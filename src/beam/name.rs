@@ -22,8 +22,8 @@ const _: () = assert!(limits::NODE_NAME <= limits::ATOM_CHARACTERS);
 /// before the `@` has characters of `[A-Za-z0-9_-]`. The host part may also have `.` and `:`, but
 /// no leading hyphen, so that no program parses it as an option.
 ///
-/// Clones share the text. Equality, order and hash are those of the text, so a `&str` can look up a
-/// key of this type.
+/// Clones share the text. Equality, order and hash are the same as for the text, so a `&str` can
+/// look up a key of this type.
 #[derive(Clone)]
 pub struct NodeName {
     full: Arc<str>,

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Bytes read from connections to peers, including ticks and excluding handshakes.
 pub static LINK_RECEIVED_BYTES: Counter = Counter::new();
-/// Bytes written to connections to peers, including ticks and the last packet of a handshake if
-/// this node sends it, and excluding all other packets of handshakes.
+/// Bytes written to connections to peers, including ticks. Handshakes are excluded, except for the
+/// last packet of a handshake if this node sends it.
 pub static LINK_SENT_BYTES: Counter = Counter::new();
 /// Well-formed messages from peers.
 pub static LINK_RECEIVED_MESSAGES: Counter = Counter::new();

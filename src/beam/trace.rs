@@ -1,9 +1,9 @@
 //! Traces what a node exchanges with others: each frame, handshake packet and EPMD message, in both
 //! directions, as one line of text.
 //!
-//! Each event goes to [`tracing`] at level `trace`, in a span with the peer's name and the number of
-//! the connection, and to each [`Subscription`] to its peer, with the same text. Nothing is decoded
-//! unless one of them receives the event: a node that is not traced pays for two comparisons per
+//! Each event goes to [`tracing`] at level `trace`, in a span with the peer's name and the number
+//! of the connection. It also goes, with the same text, to each [`Subscription`] to the peer. An
+//! event without a receiver is not decoded: a node that is not traced pays for two comparisons per
 //! frame.
 //!
 //! A text has the name and operands of a message, the names of flags, and sizes in bytes. It never

@@ -175,8 +175,8 @@ impl Node {
         Ok(Monitor(self.handle.monitor(to.into()).await?))
     }
 
-    /// Links a process of our node to one of a peer, whose process gets an exit signal when ours
-    /// ends. Ours traps exits: when the peer's process ends,
+    /// Links a process of our node to a process of a peer. When our process ends, the peer's
+    /// process gets an exit signal. Our process traps exits: when the peer's process ends,
     /// [`GenServer::handle_info`](crate::GenServer::handle_info) gets `{'EXIT', Pid, Reason}`. As
     /// in Erlang, the reason is `noproc` if there is no such process, and `noconnection` if its
     /// node is not connected. A reason that exceeds
@@ -211,7 +211,7 @@ impl Node {
 pub struct Monitor(oneshot::Receiver<Raw>);
 
 impl Monitor {
-    /// Waits until the process has ended, and returns its exit reason. As in Erlang, that is
+    /// Waits until the process has ended, and returns its exit reason. As in Erlang, the reason is
     /// `noproc` if there is no such process, and `noconnection` if its node is not connected.
     ///
     /// # Errors
@@ -226,14 +226,15 @@ impl Monitor {
 pub struct Members(watch::Receiver<Arc<[Pid]>>);
 
 impl Members {
-    /// Returns the members now, in order: those of our node and of connected peers, each once, and
-    /// at most [`limits::PG_RECEIVERS`](crate::limits::PG_RECEIVERS) of each peer.
+    /// Returns the current members in order: the processes of our node and of connected peers. Each
+    /// process appears once. At most [`limits::PG_RECEIVERS`](crate::limits::PG_RECEIVERS)
+    /// processes of each peer appear.
     #[must_use]
     pub fn now(&mut self) -> Arc<[Pid]> {
         self.0.borrow_and_update().clone()
     }
 
-    /// Waits until the members differ from those that [`Members::now`] returned last.
+    /// Waits until the members differ from the last result of [`Members::now`].
     ///
     /// # Errors
     /// [`Stopped`].

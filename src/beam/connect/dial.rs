@@ -38,8 +38,8 @@ pub struct Dialer {
 /// Why a node was not reached.
 #[derive(Debug, thiserror::Error)]
 pub enum DialError {
-    /// One of the two names is short and the other long. An Erlang node would accept such a
-    /// connection, but never dial this node or its peers, so the mesh would be incomplete.
+    /// One of the two names is short and the other is long. An Erlang node would accept such a
+    /// connection, but would never dial this node or its peers, so the mesh would be incomplete.
     #[error(
         "{theirs} is a {} name and {ours} a {} one, which never connect",
         kind(.theirs),
@@ -241,13 +241,13 @@ impl Dialer {
         hosts.filter_map(|host| name.with_host(host).ok()).chain([name.clone()]).collect()
     }
 
-    /// Connects to the node `name` and performs the handshake. `answered` and `still_wanted` are
-    /// those of `setup::dial_noting`. Also returns the owner of the node's process, if it is on
+    /// Connects to the node `name` and performs the handshake. See `setup::dial_noting` for
+    /// `answered` and `still_wanted`. Also returns the owner of the node's process, if it is on
     /// this host.
     ///
     /// # Errors
-    /// See [`DialError`]. If the host has several addresses, the error is that of the last one that
-    /// was tried.
+    /// See [`DialError`]. If the host has several addresses, returns the error of the last address
+    /// that was tried.
     pub async fn dial(
         &self,
         name: NodeName,

@@ -16,8 +16,8 @@ pub fn owners(address: SocketAddr) -> Vec<u32> {
     sockets(address).into_iter().map(|socket| socket.uid).collect()
 }
 
-/// Returns the users whose sockets accept connections to an address of this host, each with the
-/// process that has the socket open, if the kernel shows it. Blocks for a moment.
+/// Returns the users whose sockets accept connections to an address of this host. Each user comes
+/// with the process that has the socket open, if the kernel shows the process. Blocks for a moment.
 #[must_use]
 pub fn owning_processes(address: SocketAddr) -> BTreeSet<(u32, Option<Holder>)> {
     let sockets = sockets(address);
@@ -35,8 +35,8 @@ fn sockets(address: SocketAddr) -> Vec<Listening> {
     ["/proc/self/net/tcp", "/proc/self/net/tcp6"].into_iter().flat_map(of).collect()
 }
 
-/// Returns the user who owns the socket with the address `theirs` that is connected to `ours`, or
-/// `None` if it is not on this host or unknown. Blocks for a moment.
+/// Returns the user who owns the socket with the address `theirs` that is connected to `ours`.
+/// Returns `None` if the socket is not on this host or its owner is unknown. Blocks for a moment.
 #[must_use]
 pub(crate) fn owner_of_end(theirs: SocketAddr, ours: SocketAddr) -> Option<u32> {
     let of = |path| end(BufReader::new(File::open(path).ok()?), theirs, ours);
@@ -75,8 +75,8 @@ fn end(table: impl BufRead, theirs: SocketAddr, ours: SocketAddr) -> Option<u32>
 }
 
 /// Returns all sockets that accept connections to an address, from a table in the format of
-/// `/proc/net/tcp` (proc(5)): the second column is `address:port` in hexadecimal, the fourth the
-/// state (0A: listening), the eighth the uid, the tenth the inode.
+/// `/proc/net/tcp` (proc(5)). The second column is `address:port` in hexadecimal, the fourth is the
+/// state (0A: listening), the eighth is the uid, and the tenth is the inode.
 ///
 /// Listening sockets come first (`listening_get_first` before `established_get_first` in
 /// `net/ipv4/tcp_ipv4.c`), so the rest of the table, which may be long, is not read.

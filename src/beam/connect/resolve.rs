@@ -20,9 +20,9 @@ static RESOLVERS: Semaphore = Semaphore::const_new(limits::RESOLVERS);
 /// Returns the addresses of a host in the resolver's order, without duplicates.
 ///
 /// # Errors
-/// [`io::ErrorKind::NotFound`] if there is no such host, or it has no address;
-/// [`io::ErrorKind::TimedOut`] if the system has not answered within [`limits::RESOLVE_TIME`]; another
-/// kind if the name service failed.
+/// Returns [`io::ErrorKind::NotFound`] if the host does not exist or has no address. Returns
+/// [`io::ErrorKind::TimedOut`] if the system does not answer within [`limits::RESOLVE_TIME`].
+/// Returns another kind if the name service failed.
 pub async fn addresses(host: &str) -> io::Result<Vec<IpAddr>> {
     if let Ok(address) = host.parse() {
         return Ok(vec![address]);

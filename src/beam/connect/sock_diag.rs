@@ -35,8 +35,8 @@ const NLM_F_DUMP: u16 = 0x300;
 /// `1 << TCP_LISTEN`
 const LISTENING: u32 = 1 << 10;
 
-/// Returns the owner of the socket with the address `local` that is connected to `remote`, or
-/// `None` if there is no such socket, or the kernel does not answer.
+/// Returns the owner of the socket with the address `local` that is connected to `remote`. Returns
+/// `None` if there is no such socket or the kernel does not answer.
 #[must_use]
 pub(super) fn owner(local: SocketAddr, remote: SocketAddr) -> Option<u32> {
     let kernel = sent(&request(NLM_F_REQUEST, u32::MAX, local, remote))?;

@@ -1,7 +1,7 @@
 //! Finds the processes that have sockets open, as proc(5) shows them.
 //!
-//! The kernel shows the open files of a process only to its own user and to root, so nothing is
-//! found for the sockets of other users.
+//! The kernel shows the open files of a process only to its own user and to root. Unless this
+//! process runs as root, it finds no process for the sockets of other users.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

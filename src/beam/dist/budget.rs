@@ -20,7 +20,7 @@
 //!
 //! Each connection has a [`Holding`], and each buffer that it holds has a [`Charge`], which returns
 //! its bytes when it is dropped. Each change costs one atomic addition. While the budget is
-//! exceeded, connections that hold much stop reading, and their owner closes the one that
+//! exceeded, connections that hold much stop reading, and their owner closes the connection that
 //! [`largest`] returns.
 
 use std::collections::HashMap;

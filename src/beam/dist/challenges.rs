@@ -1,9 +1,9 @@
 //! The challenges that this process has issued and must never answer, shared by its handshakes.
 //!
-//! The proof of the cookie is the same in both directions (`gen_digest/2` in `dist_util.erl`), so a
-//! peer without the cookie could send our own challenge back over another connection, and return
-//! our answer as its own: a reflection attack. All handshakes with one cookie share one
-//! [`Challenges`], including those of diagnoses.
+//! The proof of the cookie is the same in both directions (`gen_digest/2` in `dist_util.erl`). A
+//! reflection attack could exploit this: a peer without the cookie sends our own challenge back
+//! over another connection, and then returns our answer as its own. All handshakes with one cookie
+//! share one [`Challenges`], including the handshakes of diagnoses.
 //!
 //! A process cannot detect that a challenge is relayed to another process with the same cookie.
 
@@ -13,7 +13,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use known::Known;
 
-/// The challenges of all unfinished handshakes, and of the ones that ended last. Clones share them.
+/// The challenges of all unfinished handshakes and of the handshakes that ended last. Clones share
+/// them.
 #[derive(Debug, Clone, Default)]
 pub struct Challenges(Arc<Mutex<Known>>);
 

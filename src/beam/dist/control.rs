@@ -163,9 +163,9 @@ impl Control {
     /// otherwise: `ei`, which offers one of the two flags of monitors, and jinterface, which offers
     /// neither, close the connection when they receive a monitor.
     ///
-    /// The end of a monitor is sent regardless of the flags, because a peer that has sent a monitor
-    /// waits for it. (erts also accepts the monitor of such a peer, but never sends its end:
-    /// `erts_dsig_send_m_exit` in `dist.c`.)
+    /// The end of a monitor is sent regardless of the flags, because the peer that set the monitor
+    /// waits for it. (erts also accepts a monitor from such a peer, but never sends the end of the
+    /// monitor: `erts_dsig_send_m_exit` in `dist.c`.)
     #[must_use]
     pub(crate) fn is_known_with(&self, flags: Flags) -> bool {
         match self {

@@ -35,7 +35,7 @@ fn mandatory_25() -> Flags {
 pub const HEADERS: Flags = Flags::from_bits_truncate(Flags::DIST_HDR_ATOM_CACHE.bits() | Flags::FRAGMENTS.bits());
 
 /// Returns whether the frames of a connection have distribution headers. All other frames are
-/// pass-through, as those of `ei` and jinterface are.
+/// pass-through, like the frames of `ei` and jinterface.
 #[must_use]
 pub(crate) fn headers(agreed: Flags) -> bool {
     agreed.contains(Flags::DIST_HDR_ATOM_CACHE)

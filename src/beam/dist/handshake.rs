@@ -6,9 +6,9 @@
 //! they dial    Named -> (Named::receive_alive ->) AwaitReply                       -> Established
 //! ```
 //!
-//! Pure: takes the bytes of one packet, without its length, and the challenge as arguments, and
-//! returns the bytes to send. Between [`Named`] and the answer to it, the caller decides who may
-//! connect and which of two connections wins. Follows "Distribution Handshake" in OTP's erts
+//! Pure. The arguments are the bytes of one packet, without its length, and the challenge. The
+//! results are the bytes to send. Between [`Named`] and the answer to it, the caller decides who
+//! may connect and which of two connections wins. Follows "Distribution Handshake" in OTP's erts
 //! documentation and `dist_util.erl`. Accepts the name messages of version 6 (`N`) and version 5
 //! (`n`).
 
@@ -56,8 +56,8 @@ pub enum Origin {
     Dialled,
     /// The peer dialled.
     Accepted,
-    /// The accepting node sent `alive`, because it still had an older connection, and the dialling
-    /// node chose to replace that one.
+    /// The accepting node sent `alive`, because it still had an older connection. The dialling node
+    /// chose to replace that connection.
     Replacing,
 }
 
@@ -254,9 +254,9 @@ impl AwaitChallenge {
     /// with `our_challenge`, which must be random, and recorded in [`Identity::challenges`].
     ///
     /// # Errors
-    /// The peer is not the node that was dialled, lacks mandatory flags, or sent a challenge of
-    /// this process back; or the packet is malformed. In each case, nothing that proves the cookie
-    /// has been sent.
+    /// The packet is malformed, or the peer is not the node that was dialled, lacks mandatory
+    /// flags, or sent back a challenge of this process. In each case, nothing that proves the
+    /// cookie has been sent.
     pub fn receive(
         self,
         packet: &[u8],
@@ -436,7 +436,7 @@ impl Named {
     /// recorded in [`Identity::challenges`].
     #[must_use]
     pub fn challenge(self, local: &Identity, our_challenge: u32) -> (AwaitReply, Vec<u8>) {
-        // A nameless peer requires the flag among those of both nodes (`do_setnode/1`).
+        // A nameless peer requires that both nodes send the flag (`do_setnode/1`).
         let ours = if self.nameless { local.flags | Flags::NAME_ME } else { local.flags };
         let packet = name_message(&local.name, local.creation, ours, Some(our_challenge));
         (AwaitReply { peer: self.peer, ours, complement: self.complement, our_challenge }, packet)

@@ -1,10 +1,10 @@
 //! Distribution headers, which precede the terms of a frame if both nodes have
 //! `DFLAG_DIST_HDR_ATOM_CACHE`. Pure.
 //!
-//! A header lists the atoms to which the terms refer: a new atom by its text, which then fills an
-//! entry of the connection's cache, and a known atom by its entry. With `DFLAG_FRAGMENTS`, a
-//! message may arrive in fragments, with other messages between them. The results are terms without
-//! references: a control message and, for some messages, a payload.
+//! A header lists the atoms to which the terms refer. A new atom is listed by its text, which then
+//! fills an entry of the connection's cache. A known atom is listed by its entry. With
+//! `DFLAG_FRAGMENTS`, a message may arrive in fragments, with other messages between them. The
+//! results are terms without references: a control message and, for some messages, a payload.
 //!
 //! Spec: "Distribution Header" in "External Term Format" of the ERTS user's guide; `erts_prepare_dist_ext` in
 //! `erts/emulator/beam/external.c`.
@@ -145,7 +145,8 @@ impl Headers {
         let mut atoms = std::mem::take(&mut self.atoms);
         self.read_atoms(&mut fields, &mut atoms)?;
         if atoms.is_empty() {
-            // Nothing needs to be replaced. The reader refuses a term that refers to an atom.
+            // The header lists no atoms, so a valid term has no references to replace. The reader
+            // refuses a term that has a reference.
             return Ok(frame.slice_ref(fields.0));
         }
         if self.buffer.capacity() < fields.0.len() {
@@ -182,9 +183,9 @@ impl Headers {
         fragments.append(sequence, fragment, fields.0)
     }
 
-    /// Reads the number of atoms, their flags and the atoms, and fills the cache. The flags are
-    /// four bits for each atom, the first in the lower half of a byte, and four bits for all of
-    /// them.
+    /// Reads the number of atoms, their flags and the atoms, and fills the cache. Each atom has
+    /// four bits of flags, and four more bits apply to all atoms. The lower half of a byte comes
+    /// first.
     fn read_atoms(&mut self, fields: &mut Fields<'_>, atoms: &mut Vec<CachedAtom>) -> Result<(), HeaderError> {
         let count = usize::from(fields.u8()?);
         if count == 0 {

@@ -2,8 +2,8 @@
 //!
 //! The reader and the writer run concurrently in this task, and the reader never waits for the
 //! writer. The reader decodes all frames of one read and hands them to the owner as one batch. The
-//! bytes to write arrive in a queue of bounded size. The owner closes a connection whose queue is
-//! full, and never waits for it.
+//! bytes to write arrive in a queue of bounded size. The owner never waits for a connection. It
+//! closes a connection whose queue is full.
 
 use std::io;
 use std::pin::pin;
@@ -35,9 +35,9 @@ use crate::{limits, stats};
 const READ_CHUNK: usize = 64 * 1024;
 
 /// Buffer space that is reserved for the rest of an unfinished frame, and the size at which a batch
-/// of messages goes to the node, in bytes. More means fewer reallocations and batches for large
-/// messages; less means less memory for a frame that never arrives. At most what a connection may
-/// hold while the budget is exceeded.
+/// of messages goes to the node, both in bytes. A larger value means fewer reallocations and
+/// batches for large messages. A smaller value means less memory for a frame that never arrives.
+/// The maximum is the number of bytes that a connection may hold while the budget is exceeded.
 const READ_AHEAD: usize = limits::HELD_FREELY;
 
 /// Why a connection ended.
@@ -413,8 +413,8 @@ impl Reader {
         }
     }
 
-    /// Reads and drops what arrives until the peer closes its end. If a socket is closed while
-    /// bytes are unread, the connection is reset, and the peer loses what it has not read yet.
+    /// Reads and drops what arrives until the peer closes its end. Closing a socket with unread
+    /// bytes resets the connection, and the peer loses the bytes that it has not read yet.
     async fn until_closed(&mut self) -> io::Result<()> {
         (self.buffer, self.headers, self.atoms) = (BytesMut::new(), None, Atoms::new());
         self.count();
@@ -481,10 +481,10 @@ impl Writer {
             let own = tokio::select! {
                 () = self.outgoing.more.notified() => None,
                 () = self.tick_arrived.notified() => {
-                    // Answers a tick, because a peer whose tick time is shorter would otherwise
-                    // close the connection. Anything else that was written since the last tick also
-                    // counts as the answer, so that two nodes like this one do not answer each
-                    // other's ticks for ever.
+                    // Answers a tick. Otherwise, a peer with a shorter tick time would close the
+                    // connection. Any bytes that were written since the last tick also count as the
+                    // answer. Otherwise, two nodes like this one would answer each other's ticks
+                    // for ever.
                     (!std::mem::take(&mut self.outgoing.lock().written_since_tick)).then_some(TICK)
                 }
                 () = self.silence.notified() => Some(self.probe.clone()),

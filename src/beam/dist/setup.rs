@@ -1,4 +1,4 @@
-//! The handshake over TCP, for the node that dials and the one that accepts: sends and receives
+//! The handshake over TCP, for the dialling node and for the accepting node. Sends and receives
 //! packets, and bounds their size and the total time.
 //!
 //! `handshake` decides the contents of the packets, and `link` runs the resulting connection.
@@ -36,7 +36,8 @@ pub struct Connection {
     /// that the owner does not have yet. Of two simultaneous connections, each node could then
     /// close a different one.
     pub(super) unsent: Bytes,
-    /// The name that the peer got, if it had none. Its owner drops it with the connection.
+    /// The name that this node assigned to the peer, if the peer had none. Its owner drops it with
+    /// the connection.
     pub given: Option<GivenName>,
     pub(super) trace: ConnectionTrace,
 }
@@ -227,8 +228,8 @@ pub async fn sound_out(mut stream: TcpStream, local: &Identity, dialled: NodeNam
     sounded.inspect_err(|error| trace.failed(error)).inspect(|()| trace.ended(&"the handshake was only a check"))
 }
 
-/// Performs the handshake with a peer that dialled. `decide` returns the status for the name that
-/// the peer sent, or for the one that it got from `names`.
+/// Performs the handshake with a peer that dialled. `decide` returns the status for the name of the
+/// peer. A peer that sends no name gets a name from `names`.
 ///
 /// # Errors
 /// See [`SetupError`].

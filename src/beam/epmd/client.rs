@@ -1,8 +1,8 @@
-//! A client of EPMD: queries any EPMD, and registers with that of this host.
+//! A client of EPMD: queries any EPMD, and registers with the EPMD of this host.
 //!
-//! The messages are those of erl_dist, except NAMES: erl_dist returns no names if one line cannot
-//! be read, and any user of a host can register any name. This module adds a time limit for each
-//! exchange, and a size limit for each answer.
+//! The crate `erl_dist` handles all messages except NAMES. It returns no names at all if it cannot
+//! read one line, and any user of a host can register a name that causes this. This module adds a
+//! time limit for each exchange, and a size limit for each answer.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -94,7 +94,8 @@ pub async fn port(epmd: SocketAddr, short_name: &str) -> Result<Option<u16>, Err
 /// A name that is registered with EPMD for as long as this value lives.
 #[derive(Debug)]
 pub struct Registration {
-    /// The creation that EPMD assigned, which differs from that of the previous holder of the name.
+    /// The creation that EPMD assigned. It differs from the creation of the previous holder of the
+    /// name.
     pub creation: u32,
     stream: Stream,
 }

@@ -245,9 +245,9 @@ impl Table {
         EpmdResponse { bytes, then: Then::Keep }
     }
 
-    /// Returns whether a source may register one more name. No source may hold more names than are
-    /// free, nor more bytes: one user alone can have half of them, two a third each, and a name of
-    /// another user always fits.
+    /// Returns whether a source may register one more name. A source may hold at most as many
+    /// names, and as many bytes, as remain free. One user alone can hold half of them, and two
+    /// users can hold a third each. A name of another user always fits.
     fn may_register(&self, source: Source, entry: &Entry) -> bool {
         let (mut names, mut bytes) = (0, 0);
         let (mut own_names, mut own_bytes) = (0, entry.bytes());

@@ -1,7 +1,7 @@
 //! Atoms, and the table that keeps one copy of each. Pure.
 //!
 //! The owner of a table is the code that decodes. Nothing here is global, so the atoms of one peer
-//! cannot displace those of another.
+//! cannot displace the atoms of another.
 
 use std::borrow::Borrow;
 use std::cmp::Ordering;
@@ -140,8 +140,8 @@ pub struct Atoms {
     bytes: usize,
 }
 
-/// Memory of an atom in a table in bytes, without its text: reference counts and the entry in the
-/// table, of which less than half may be in use.
+/// Memory of an atom in a table in bytes, without its text: its reference counts and its entry in
+/// the table. A table may be less than half full.
 const ENTRY: usize = 64;
 
 impl Atoms {

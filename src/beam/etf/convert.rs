@@ -54,8 +54,8 @@ impl Raw {
     /// Decodes the term.
     ///
     /// # Errors
-    /// None for a term from a [`Reader`]. For a term from [`Raw::encode`], the limits on terms from
-    /// peers.
+    /// A term from [`Raw::encode`] or [`Raw::build`] exceeds the limits on terms from peers. A term
+    /// from a [`Reader`] never fails.
     pub fn term(&self, atoms: &mut Atoms) -> Result<Term, DecodeError> {
         let mut reader = Reader::new(self.bytes(), atoms);
         let term = reader.term()?;

@@ -3,7 +3,7 @@
 //! [`Expander`] copies terms while they arrive, in pieces that may end anywhere, and writes an atom
 //! for each reference to the header. It builds no terms and does not recurse, so neither depth nor
 //! counts cost memory. It remembers only the bytes of an incomplete tag and its counts. It checks
-//! only what it needs to find the references, and copies bytes that it cannot read unchanged; the
+//! only what it needs to find the references. It copies invalid bytes unchanged, and the
 //! [`Reader`](super::Reader) then refuses them.
 //!
 //! Spec: "Distribution Header" in "External Term Format" of the ERTS user's guide; `dec_term` in

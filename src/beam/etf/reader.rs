@@ -1,8 +1,8 @@
 //! The pull parser: reads a message of known shape piece by piece, without building terms. Pure.
 //!
-//! Each term is read by the method for its type. A tuple is read by [`Reader::tuple`], followed by
-//! its elements; a map by [`Reader::map`], followed by keys and values in turn; a list by
-//! [`Reader::list`] and [`Reader::more`]:
+//! Each term is read by the method for its type. For a tuple, call [`Reader::tuple`], and then read
+//! its elements. For a map, call [`Reader::map`], and then read its keys and values in turn. For a
+//! list, call [`Reader::list`], and then [`Reader::more`] before each element:
 //!
 //! ```
 //! # use beam::etf::{Atoms, DecodeError, Pid, Reader, Term};
@@ -20,8 +20,8 @@
 //! # assert_eq!(members(&Term::List(vec![]).encode().into()), Ok(vec![]));
 //! ```
 //!
-//! A read that fails consumes nothing. Reads allocate only for atoms that are not interned yet or
-//! are in Latin-1 beyond ASCII, and for maps inside [`Reader::raw`], whose keys are compared.
+//! A read that fails consumes nothing. Reads allocate only for atoms that are not interned yet, for
+//! atoms in Latin-1 beyond ASCII, and for maps inside [`Reader::raw`], whose keys are compared.
 //! [`Reader::term`] also allocates its result.
 
 use bytes::Bytes;

@@ -1,9 +1,9 @@
 //! Erlang terms. Pure.
 //!
-//! Equality, order and hash are those of Erlang's `=:=`: `1` and `1.0` differ, and the encoding of
-//! a term does not matter. The order is total and suits keys and sorting; it is not that of
-//! Erlang's `<`. Constructors normalize values that have several forms (maps, big integers, bit
-//! strings), so that fields can be compared directly.
+//! Equality, order and hash follow Erlang's `=:=`: `1` and `1.0` differ, and the encoding of a term
+//! does not matter. The order is total and suits keys and sorting. It is not the order of Erlang's
+//! `<`. Constructors normalize values that have several forms (maps, big integers, bit strings), so
+//! that fields can be compared directly.
 //!
 //! Spec: the data types of the Erlang reference manual; `eq` in `erts/emulator/beam/utils.c` for
 //! references and funs.
@@ -120,7 +120,7 @@ impl ReferenceIds {
     }
 }
 
-/// Three words, as every supported release uses.
+/// Creates a number of three words, the size that every supported release uses.
 impl From<[u32; 3]> for ReferenceIds {
     fn from([a, b, c]: [u32; 3]) -> Self {
         Self { words: [a, b, c, 0, 0], len: 3 }

@@ -3,7 +3,7 @@
 //!
 //! Counts reads of a message, comparisons, hashes and copies of atoms (each pid and each reference
 //! has one), and comparisons of map keys. It counts only in tests of this crate, or with the
-//! feature `internals`, with which programs test what they do with messages.
+//! feature `internals`. Programs enable the feature to test how much work they do for a message.
 
 #[cfg(any(test, feature = "internals"))]
 thread_local! {

@@ -1,4 +1,5 @@
-//! Joins the process group `workers`, follows its members, and welcomes and monitors those of peers.
+//! Joins the process group `workers` and follows its members. Welcomes and monitors the members on
+//! peers.
 //!
 //! ```text
 //! pg OUR_NAME@HOST COOKIE THEIR_NAME@HOST

@@ -32,8 +32,8 @@ use crate::node::event::NodeCommand;
 /// less kernel memory.
 const ACCEPT_QUEUE: u32 = 4096;
 
-/// Returns the user who owns the socket at the first address that is connected to the second
-/// address, or none if the user is unknown.
+/// Returns the user who owns the socket that has the first address and is connected to the second
+/// address. Returns `None` if the user is unknown.
 pub(crate) type UserOf = fn(SocketAddr, SocketAddr) -> Option<u32>;
 
 /// An unfinished handshake, which runs in a separate task.
@@ -140,7 +140,8 @@ async fn owner(ours: Option<SocketAddr>, theirs: SocketAddr) -> Option<u32> {
 }
 
 /// Logs why a handshake has failed. A peer that lacks the cookie or breaks the protocol is logged
-/// as a warning. Other failures are ordinary, such as that of one of two attempts that cross.
+/// as a warning. Other failures are ordinary. For example, if two attempts cross, one of them
+/// fails.
 fn log_rejection(from: SocketAddr, claimed: Option<&str>, error: &SetupError) {
     let claimed = claimed.unwrap_or("an unnamed node");
     match error {

@@ -73,7 +73,7 @@ pub(crate) enum NodeCommand {
         scope: Atom,
         /// The group.
         group: pg::Key,
-        /// Where the receiver of the members goes; none if there is no such scope.
+        /// Where to send the receiver of the members, or `None` if there is no such scope.
         answer: oneshot::Sender<Option<watch::Receiver<Arc<[Pid]>>>>,
     },
     /// See [`Handle::exchanges`](super::handle::Handle::exchanges).

@@ -1,10 +1,10 @@
-//! Attempts to connect that give way to an attempt of the peer. Of two attempts that cross, the one
-//! that the greater name dialled continues (`accept_pending` in OTP's `net_kernel.erl`).
+//! Attempts to connect that give way to an attempt of the peer. If two attempts cross, the attempt
+//! of the node with the greater name continues (`accept_pending` in OTP's `net_kernel.erl`).
 //!
 //! A name proves nothing yet, so a stranger could end each attempt by pretending to be the peer.
-//! Therefore an attempt that the peer has answered ends only when the peer's own is connected. (A
-//! peer whose own attempt continues answers `nok`.) An unanswered attempt ends at once, but only
-//! [`limits::GIVEN_WAY`] times in a row without a connection.
+//! Therefore an attempt that the peer has answered ends only when the peer's own attempt has
+//! connected. (A peer whose own attempt continues answers `nok`.) An unanswered attempt ends at
+//! once, but only [`limits::GIVEN_WAY`] times in a row without a connection.
 
 use std::collections::HashMap;
 use std::sync::Arc;

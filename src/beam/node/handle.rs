@@ -84,7 +84,7 @@ impl Handle {
         self.ask(|answer| NodeCommand::Connect(name, answer)).await
     }
 
-    /// Removes from the view those of these nodes that are not connected.
+    /// Removes the given nodes from the view, except those that are connected.
     ///
     /// # Errors
     /// [`Stopped`].
@@ -182,8 +182,9 @@ impl Handle {
         self.operate(NodeInput::LinkTo { process, to }).await
     }
 
-    /// Follows the members of a group in order, ours included, each once. Shows at most
-    /// [`crate::limits::PG_RECEIVERS`] of each peer. Returns none if there is no such scope.
+    /// Follows the members of a group, in order and each once. Includes the members of this node,
+    /// and at most [`crate::limits::PG_RECEIVERS`] members of each peer. Returns `None` if there is
+    /// no such scope.
     ///
     /// # Errors
     /// [`Stopped`].

@@ -79,7 +79,7 @@ pub enum NodeInput {
     Connect(NodeName),
     /// An attempt to connect has ended, successful or not.
     DialEnded(NodeName),
-    /// Forget those of these nodes that are not connected.
+    /// Remove the given nodes from the view, except those that are connected.
     Forget(Vec<NodeName>),
     /// Spawn a process, which joins its groups in every scope.
     Spawn {
@@ -375,7 +375,7 @@ impl Machine {
         self.scopes.iter().map(|(name, scope)| (Arc::from(name.as_str()), scope.census())).collect()
     }
 
-    /// Returns the members of a group in a scope; none if there is no such scope. See
+    /// Returns the members of a group in a scope, or `None` if there is no such scope. See
     /// [`Scope::members`].
     #[must_use]
     pub fn members(&self, scope: &str, group: &pg::Key) -> Option<Vec<Pid>> {
@@ -398,8 +398,8 @@ impl Machine {
         Pending { calls: self.calls.len(), served: self.served.len(), monitors: self.monitors.len(), ties }
     }
 
-    /// Returns the memory that a peer uses here between its messages, in bytes, approximately: the
-    /// members of its groups, the message that is being applied, monitors and links.
+    /// Returns the approximate memory in bytes that a peer uses here between its messages: the
+    /// members of its groups, the message that is being applied, and its monitors and links.
     #[must_use]
     pub fn kept(&self, link: LinkId) -> usize {
         let ties = self.links.get(&link).map_or(0, |link| link.ties.bytes());

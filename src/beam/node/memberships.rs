@@ -27,7 +27,7 @@ pub(super) struct Memberships {
 }
 
 impl Memberships {
-    /// Follows a group, until the receiver is dropped. Returns none if there is no such scope.
+    /// Follows a group, until the receiver is dropped. Returns `None` if there is no such scope.
     pub(super) fn follow(
         &mut self,
         machine: &Machine,

@@ -109,10 +109,10 @@ pub trait Behaviour: Send {
     fn state(&self) -> Term;
 }
 
-/// The functions that peers can call by `erpc`, `rpc` and `spawn`, besides those that the node
-/// answers about itself (`node::services::functions`). The node has no others.
+/// The functions that peers can call by `erpc`, `rpc` and `spawn`, in addition to the functions
+/// that describe the node (`node::services::functions`). Peers can call no other functions.
 pub trait Functions: Send {
-    /// Calls `Module:Function(Args)`. Returns none if there is no function with this name and
+    /// Calls `Module:Function(Args)`. Returns `None` if there is no function with this name and
     /// arity. Runs in the node's task, so it must return at once.
     ///
     /// # Errors

@@ -25,7 +25,7 @@ pub struct Registrar {
     start_on: Option<Vec<IpAddr>>,
     /// Whether the system's `epmd` was started since an EPMD last answered.
     has_started: bool,
-    /// The addresses on which to serve EPMD if none answers and none was started.
+    /// The addresses on which to serve EPMD if no EPMD answers and none was started.
     serve_on: Option<Vec<IpAddr>>,
     server: Option<Arc<Server>>,
 }

@@ -142,7 +142,8 @@ struct Link {
     frames: Frames,
     /// The permits of batches with unhandled messages.
     permits: Vec<Permit>,
-    /// The name that we assigned to the peer, if it had none. Dropping it frees the name.
+    /// The name that this node assigned to the peer, if the peer had none. Dropping it frees the
+    /// name.
     _given: Option<GivenName>,
 }
 

@@ -27,9 +27,9 @@ pub struct View {
     pub grouped: BTreeSet<NodeName>,
     /// The nodes that the `global` of a connected peer knows.
     pub known: BTreeSet<NodeName>,
-    /// The connected peers that may be introduced to other nodes. The peer's `global` has sent
-    /// `init_connect` on this connection, and we did not dial it after the peer had closed an
-    /// earlier connection cleanly.
+    /// The connected peers that may be introduced to other nodes. The `global` of such a peer has
+    /// sent `init_connect` on this connection. A peer is not included if this node dialled it after
+    /// the peer had closed an earlier connection cleanly.
     pub introducible: BTreeSet<NodeName>,
 }
 
@@ -138,13 +138,14 @@ impl Peer {
         matches!(self.state, PeerState::Up { dialled: false, .. })
     }
 
-    /// Returns whether it is connected under a name that we assigned, because it had none.
+    /// Returns whether the peer is connected under a name that this node assigned. Only a peer that
+    /// sent no name gets such a name.
     #[must_use]
     pub fn was_nameless(&self) -> bool {
         matches!(self.state, PeerState::Up { flags, .. } if flags.contains(Flags::NAME_ME))
     }
 
-    /// Returns whether it is connected and visible in `nodes()`.
+    /// Returns whether the peer is connected and visible in `nodes()`.
     #[must_use]
     pub fn is_published(&self) -> bool {
         matches!(self.state, PeerState::Up { published: true, .. })

@@ -1,8 +1,8 @@
 //! Describes frames, handshake packets and EPMD messages in words. Pure.
 //!
 //! A description has names, numbers and sizes, but never a challenge, a digest or the content of a
-//! payload. Variants of a control message that differ only in a trace token or in the position of
-//! the reason have one name, because they are one value of [`Control`].
+//! payload. Some variants of a control message differ only in a trace token or in the position of
+//! the reason. They share one name, because they are one value of [`Control`].
 
 use bytes::Bytes;
 
@@ -132,7 +132,8 @@ fn complement_packet(fields: &[u8]) -> Option<String> {
     Some(format!("complement: creation {creation}, flags {}", flags(high)))
 }
 
-/// Describes a status. Shows only those of the protocol, because others may have any content.
+/// Describes a status. Shows only statuses of the protocol, because other statuses may have any
+/// content.
 fn status_packet(status: &[u8]) -> Option<String> {
     let status = match status {
         b"ok" | b"ok_simultaneous" | b"nok" | b"not_allowed" | b"alive" | b"true" | b"false" => name_of_bytes(status),

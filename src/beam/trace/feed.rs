@@ -1,4 +1,4 @@
-//! Delivers events to the subscribers of a peer. The task that traces never waits: if the queue of
+//! Delivers events to the subscribers of a peer. The task that traces never waits. If the queue of
 //! a subscription is full, an event is dropped, and its place in the queue holds the number of
 //! dropped events.
 

@@ -40,8 +40,8 @@ fn raw(term: &Term) -> Raw {
 fn a_peer_receives_only_signals_that_it_understands() {
     let monitor = Control::Monitor { from: fake(1), to: Proc::Pid(fake(2)), reference: fake_reference(3) };
     let send = Control::Send { from: None, to: fake(2) };
-    // The flags of `ei` 5.3, which has the flag for monitors of pids but not for those of names,
-    // and of jinterface 1.13.1.
+    // The flags of `ei` 5.3 and of jinterface 1.13.1. `ei` has the flag for monitors of pids, but
+    // not the flag for monitors of names.
     for bits in [0x4_0707_4F9C, 0x4_0707_0F94] {
         let flags = Flags::from_bits_truncate(bits);
         assert!(!monitor.is_known_with(flags) && send.is_known_with(flags), "{bits:#x}");

@@ -148,9 +148,9 @@ impl Machine {
         self.backlogs.of(link).scope = Some(scope);
     }
 
-    /// Does one step. Clears a part of the leftovers; for the connection whose turn it is, applies
-    /// a part of its current message or handles the next one. Returns the connection, if any, and
-    /// the cost of the step in bytes of messages, or none if nothing waits.
+    /// Does one step. Clears a part of the leftovers. For the connection whose turn it is, applies
+    /// a part of its current message or handles its next message. Returns the connection, if any,
+    /// and the cost of the step in bytes of messages. Returns `None` if nothing waits.
     pub fn step(&mut self, now: Now, out: &mut Vec<NodeEffect>) -> Option<(Option<LinkId>, usize)> {
         let Some((link, scope, next)) = self.next_turn() else {
             let cost = self.clear(limits::NODE_TURN, out);

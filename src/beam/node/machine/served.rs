@@ -148,7 +148,7 @@ impl Machine {
         answer(id, &reply, &outcome, out);
     }
 
-    /// Calls a function. Returns none if the answer follows later.
+    /// Calls a function. Returns `None` if the answer follows later.
     fn call_function(&mut self, applied: &Applied, caller: &Caller) -> Option<Outcome> {
         // No function of this node accepts arguments of this size.
         if applied.is_large() {

@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 use crate::etf::{Pid, Reference};
 
 /// Memory of a monitor or link in bytes, without the names in it: its entries here and in the
-/// process, in tables of which less than half may be in use.
+/// process. The tables may be less than half full.
 const TIE: usize = 512;
 
 /// The monitors and links of a peer.

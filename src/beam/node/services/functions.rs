@@ -1,10 +1,10 @@
-//! The functions that the node answers about itself, as the tools of Erlang/OTP call them on every
-//! node of `nodes()`: one table for `erpc`, `rpc`, `spawn` and `rex`. Pure.
+//! The functions that describe the node. The tools of Erlang/OTP call them on every node of
+//! `nodes()`. One table serves `erpc`, `rpc`, `spawn` and `rex`. Pure.
 //!
 //! An answer describes this node, or reports that the node has nothing of the kind. No code runs.
 //! The cost is proportional to the size of the answer, which the state of the machine bounds. All
 //! other functions are undefined, except those of [`Functions`](crate::node::process::Functions).
-//! `docs/tools.md` has the same table. The results are those of the modules `erlang`, `code`,
+//! `docs/tools.md` has the same table. The results match the modules `erlang`, `code`,
 //! `application` and `net_kernel` (ERTS and kernel reference manuals).
 
 use std::time::Duration;
@@ -64,7 +64,7 @@ impl From<BadArg> for Refused {
 }
 
 impl Known<'_> {
-    /// Calls `Module:Function(Args)`. Returns none if there is no such function.
+    /// Calls `Module:Function(Args)`. Returns `None` if there is no such function.
     #[must_use]
     pub fn call(&self, module: &Atom, function: &Atom, args: &[Term]) -> Option<Result<Term, Refused>> {
         Some(match (module.as_str(), function.as_str(), args) {
@@ -124,8 +124,8 @@ impl Known<'_> {
         Ok(or_undefined(self.processes.whereis(name.as_str()).cloned().map(Term::Pid)))
     }
 
-    /// Returns the process, none if it has ended, or an error if the term is not a pid of this
-    /// node.
+    /// Returns the process, or `None` if it has ended. Returns an error if the term is not a pid of
+    /// this node.
     fn local(&self, pid: &Term) -> Result<Option<&Process>, Refused> {
         match pid {
             Term::Pid(pid) if pid.node == *self.processes.node() => Ok(self.processes.find(pid)),
@@ -183,8 +183,8 @@ impl Known<'_> {
     /// Returns those items of `observer_backend:sys_info/0` that apply to this node.
     fn sys_info(&self) -> Result<Term, Refused> {
         let Term::List(memory) = self.memory()? else { return Err(Refused::Unknown) };
-        // `observer` divides by the total size of the allocators, which is 0 if the list is empty;
-        // it skips one that is disabled.
+        // `observer` divides by the total size of the allocators, which is 0 if the list is empty.
+        // It skips an allocator that is disabled.
         let mut items = vec![pair("alloc_info", Term::List(vec![pair("eheap_alloc", Term::atom("false"))]))];
         for item in ["otp_release", "process_count", "port_count", "ets_count"] {
             items.push(pair(item, self.system_info(&Term::atom(item))?));

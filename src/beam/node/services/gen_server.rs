@@ -25,7 +25,8 @@ pub enum Message {
 /// A request that every process declines.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Foreign {
-    /// `{Label, From, Request}` with another label, such as that of `gen_event` (`gen:call/4`).
+    /// `{Label, From, Request}` with another label, such as the label of `gen_event`
+    /// (`gen:call/4`).
     Call(From),
     /// `{io_request, From, ReplyAs, Request}`, or the same with `file_request` ("The Erlang I/O
     /// Protocol" in the STDLIB user's guide).

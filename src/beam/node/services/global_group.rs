@@ -1,7 +1,8 @@
 //! `global_group`: answers queries for names of global groups. This node has no such names.
 //!
-//! A node that looks up a name sends a cast and waits without a timeout (`names_check_node/1` and
-//! `whereis_check_node/2` in `global_search.erl` of OTP's kernel), so each query needs an answer.
+//! Each query needs an answer, because a node that looks up a name sends a cast and waits without a
+//! timeout (`names_check_node/1` and `whereis_check_node/2` in `global_search.erl` of OTP's
+//! kernel).
 
 use crate::dist::control::Control;
 use crate::etf::{Atoms, DecodeError, Pid, Raw, Reader, Term};

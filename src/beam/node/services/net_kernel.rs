@@ -8,7 +8,8 @@ use crate::etf::{Atom, Atoms, DecodeError, Kind, Raw, Reader, Term};
 /// The registered name.
 pub(crate) const NAME: &str = "net_kernel";
 
-/// Returns the answer to a call; none if the request is unknown. `tick_time` is that of this node.
+/// Returns the answer to a call, or `None` if the request is unknown. `tick_time` is the tick time
+/// of this node.
 #[must_use]
 pub(crate) fn call(request: &Raw, node: &Atom, tick_time: Duration, atoms: &mut Atoms) -> Option<Raw> {
     let answer = answer(request, node, tick_time, atoms).ok().flatten()?;

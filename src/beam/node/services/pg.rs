@@ -1,8 +1,8 @@
 //! One scope of process groups, compatible with both protocol versions of OTP's `pg.erl`.
 //!
-//! Scopes of the same name find each other with `discover`, exchange the groups of their own
-//! processes with `sync`, and send each other every later `join` and `leave`. A scope reports only
-//! the processes of its own node, so there are no conflicts to resolve. When a scope ends, its
+//! Scopes of the same name find each other with `discover`. They exchange the groups of their own
+//! processes with `sync`, and then send each other every later `join` and `leave`. A scope reports
+//! only the processes of its own node, so there are no conflicts to resolve. When a scope ends, its
 //! members are removed.
 //!
 //! Every outgoing message must match a clause of `pg.erl` in every release. An unknown message ends
@@ -101,7 +101,7 @@ impl Scope {
         out.push((link, control, Some(Outgoing::Discover.message(Version::Zero, &self.pid))));
     }
 
-    /// Sends `discover` again to those of these peers whose scopes are not known. A hidden node
+    /// Sends `discover` again to the peers among `links` whose scopes are not known. A hidden node
     /// finds scopes that start late, or restart, only in this way.
     pub fn poll(&self, scope: &Atom, links: impl Iterator<Item = LinkId>, out: &mut Signals) {
         for link in links.filter(|link| !self.remotes.contains_key(link)) {

@@ -121,7 +121,8 @@ impl Applied {
         self.args.bytes().len() > limits::CALL_ARGUMENTS
     }
 
-    /// Returns the module, function and arguments; none if the terms are not two atoms and a list.
+    /// Returns the module, function and arguments, or `None` if the terms are not two atoms and a
+    /// list.
     #[must_use]
     pub(crate) fn resolve(&self, atoms: &mut Atoms) -> Option<(Atom, Atom, Vec<Term>)> {
         let mut atom = |raw: &Raw| Reader::resume(raw, 0, atoms).atom().ok();
@@ -159,7 +160,7 @@ pub(crate) struct Job {
 }
 
 impl Job {
-    /// Reads the arguments of a spawn request for `Module:Function/Arity`. Those of
+    /// Reads the arguments of a spawn request for `Module:Function/Arity`. The arguments of
     /// `erpc:execute_call/4` and `execute_cast/3` contain the function to apply.
     ///
     /// # Errors
@@ -182,7 +183,8 @@ impl Job {
         Ok(Self { applied: Applied::read(element)?, result })
     }
 
-    /// Returns the exit reason of the process: that of `erpc:execute_call/4`, or of a process whose
+    /// Returns the exit reason of the process. For `erpc:execute_call/4`, the reason contains the
+    /// outcome of the call. For any other function, it is the exit reason of a process whose
     /// function had this outcome.
     #[must_use]
     pub(crate) fn exit_reason(&self, outcome: &Outcome) -> Raw {
@@ -209,7 +211,7 @@ impl Job {
 }
 
 /// Returns whether the options of a spawn request contain `link`, and whether they contain
-/// `monitor` or `{monitor, Options}`. Returns none if they are too large or not a list.
+/// `monitor` or `{monitor, Options}`. Returns `None` if the options are too large or not a list.
 #[must_use]
 pub fn ties(options: &Raw, atoms: &mut Atoms) -> Option<(bool, bool)> {
     if options.bytes().len() > limits::CALL_ARGUMENTS {
@@ -232,9 +234,8 @@ pub(crate) enum Rex {
     Cast(Applied),
     /// `{Pid, features_request}`
     Features(Pid),
-    /// Pass a message on to a registered name: `{Pid, {sbcast, Name, Message}}`, which is always
-    /// answered, or `{Pid, {send, Name, Message}}`, which is answered only if there is no such
-    /// name.
+    /// Forward a message to a registered name. `{Pid, {sbcast, Name, Message}}` is always answered.
+    /// `{Pid, {send, Name, Message}}` is answered only if there is no such name.
     PassOn {
         /// The process that gets the answer.
         from: Pid,

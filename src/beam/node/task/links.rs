@@ -82,7 +82,8 @@ impl Task {
         let is_reconnect = self.machine.has_met(&name);
         // This also closes a connection that the new one replaces, before "node up" is logged.
         self.handle(NodeInput::LinkUp { link: id, peer, origin });
-        // If two connections crossed, the one that gives way is closed at once and never was up.
+        // If two connections crossed, the connection that gives way is closed at once and was never
+        // up.
         if self.machine.has_link(id) {
             self.attempts.connected(&name, self.local.name < name);
             limited!(log_limit::NODES, info, peer = %name, creation, "node up{}", if published { "" } else { " (hidden)" });

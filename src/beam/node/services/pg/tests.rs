@@ -1,8 +1,8 @@
-//! Tests of the protocol. Outgoing messages must equal those of a real scope.
+//! Tests of the protocol. Outgoing messages must equal the messages of a real scope.
 //!
-//! The bytes of version 0 are from OTP 25 and those of version 1 from OTP 29. They were captured
-//! with `src/beam/node/services/pg/capture.escript`, which documents its use. The script prints the
-//! messages that a scope sends to a process that has sent `discover`.
+//! The bytes of version 0 are from OTP 25, and the bytes of version 1 are from OTP 29. They were
+//! captured with `src/beam/node/services/pg/capture.escript`, which documents its use. The script
+//! prints the messages that a scope sends to a process that has sent `discover`.
 
 use super::*;
 use crate::etf::{Reader, Term};

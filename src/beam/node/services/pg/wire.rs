@@ -117,7 +117,8 @@ pub(super) enum Incoming {
 }
 
 impl Incoming {
-    /// Reads the beginning of a message of either version; none if it has neither form.
+    /// Reads the beginning of a message of either version. Returns `None` if the message has
+    /// neither form.
     pub(super) fn read(message: Message, atoms: &mut Atoms) -> Option<Self> {
         match message {
             Message::Cast(request) => cast(request, atoms).ok(),
@@ -148,9 +149,9 @@ fn cast(request: Raw, atoms: &mut Atoms) -> Result<Incoming, DecodeError> {
     Ok(Incoming::Sync(pid, Work::all(request, at, groups)))
 }
 
-/// Reads `{discover, Peer}`, `{join, Peer, Group, PidOrPids}` or `{leave, Peer, PidOrPids, Groups}`
-/// of version 0, or `{discover, Peer, Version}` or `{update, Peer, [{Group, Joined, Left}]}` of
-/// version 1.
+/// Reads a message of either version. Version 0 has `{discover, Peer}`,
+/// `{join, Peer, Group, PidOrPids}` and `{leave, Peer, PidOrPids, Groups}`. Version 1 has
+/// `{discover, Peer, Version}` and `{update, Peer, [{Group, Joined, Left}]}`.
 fn info(message: Raw, atoms: &mut Atoms) -> Result<Incoming, DecodeError> {
     let mut r = Reader::resume(&message, 0, atoms);
     let arity = r.tuple()?;

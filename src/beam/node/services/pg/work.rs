@@ -3,7 +3,7 @@
 //!
 //! The message is decoded as it is applied. Only two things are copied: the processes and groups of
 //! a `leave`, and processes that join after others have left. If a message is malformed, the rest
-//! of it is dropped; a malformed full state is dropped as a whole.
+//! of it is dropped. A malformed full state is dropped as a whole.
 
 use std::collections::BTreeMap;
 use std::vec;
@@ -407,7 +407,7 @@ fn chunk(r: &mut Reader<'_>, list: &mut ListHeader) -> Result<Vec<Pid>, DecodeEr
     Ok(pids)
 }
 
-/// Returns the key of a group; none if it exceeds the limit.
+/// Returns the key of a group, or `None` if the group exceeds the limit.
 fn key(group: &Raw, r: &mut Reader<'_>) -> Option<Key> {
     (group.bytes().len() <= limits::PG_GROUP).then(|| group.canonical(r.atoms()).ok()).flatten()
 }
