@@ -225,9 +225,9 @@ suites-deps: deps ## Install the packages that the suites of OTP need, and build
 	fi
 	cargo build --all-targets
 
-# Each target starts from its committed corpus. New inputs are kept in fuzz/target/corpus, and inputs
-# that fail in fuzz/artifacts. The crates have no unsafe code, so no sanitizer and no nightly
-# toolchain is needed.
+# Each target starts from its committed corpus. New inputs are kept in fuzz/target/corpus. Inputs
+# that fail are kept in fuzz/artifacts. The crates have no unsafe code, so no sanitizer and no
+# nightly toolchain is needed.
 CARGO_FUZZ := 0.13.2
 FUZZ_TARGETS := $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))
 FUZZ_SECONDS := 600

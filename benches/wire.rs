@@ -1,8 +1,8 @@
 //! Compares the wire with other nodes and with its limits: see `docs/internals/benchmarks.md`.
 //!
 //! Each measurement is one function below. The built daemon is measured while it answers and
-//! receives. Work that the daemon initiates, such as joining and publishing to groups, is measured
-//! with the same node inside this process, through the same handle.
+//! receives. Work that the daemon initiates, such as joining groups and publishing to them, is
+//! measured in this process, which runs the same node and uses the same handle.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a bench fails at the first unexpected value")]
 
@@ -28,9 +28,9 @@ use support::epmd::Epmd;
 use support::erl::Erl;
 use support::node::Node;
 
-/// Small, medium and large messages: a name, the bytes of the binary in a message, the messages in
-/// a round, and the goals as multiples of the rate between two `erl`s. A round fits into the queue
-/// of one peer, because a publisher does not wait.
+/// Small, medium and large messages. Each entry has a name, the bytes of the binary in a message,
+/// the number of messages in a round, and the goals. A goal is a multiple of the rate between two
+/// `erl`s. A round fits into the queue of one peer, because a publisher does not wait.
 const KINDS: [(&str, usize, usize, [Goal; 2]); 3] = [
     ("small", 16, 200_000, [Goal::AtLeast(2.5), Goal::None]),
     ("4 KiB", 4 * 1024, 10_000, [Goal::None; 2]),

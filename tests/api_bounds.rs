@@ -49,8 +49,8 @@ async fn a_body_over_the_limit_is_refused_and_the_client_sees_it() {
 
 #[tokio::test]
 async fn a_client_that_waits_for_100_continue_is_refused_before_it_sends() {
-    // If the server waited for the rest of the body, the connection would stay open longer than the
-    // test waits.
+    // If the server waited for the rest of the body, this long limit would keep the connection open
+    // for longer than the test waits.
     let linger = Duration::from_secs(3600);
     let world = World::start(Limits { linger, ..Limits::default() }).await;
     let head = "POST /api/plugins/register HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: ";

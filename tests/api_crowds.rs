@@ -1,5 +1,5 @@
-//! Crowds at the API's socket: thousands of connections that are idle, half sent or unread, or that
-//! close and reopen, do not delay other clients, and beyond the limit probes are still answered.
+//! Crowds at the API's socket. Thousands of connections that are idle, half sent or unread, or that
+//! close and reopen, do not delay other clients. Beyond the limit, probes are still answered.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a failed expectation fails the test")]
 

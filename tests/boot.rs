@@ -1,4 +1,4 @@
-//! The start of the daemon and what can disturb it: a missing or lost EPMD, another daemon, a name
+//! The start of the daemon, and what can disturb it: a missing or lost EPMD, another daemon, a name
 //! in use, files of a killed daemon, a node with another name, a wrong cookie, and strangers on its
 //! ports.
 

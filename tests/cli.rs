@@ -1,4 +1,5 @@
-//! The commands with the built program and a real socket: standard output, standard error, exit codes.
+//! The commands with the built program and a real socket: standard output, standard error, exit
+//! codes.
 
 #![allow(clippy::expect_used, reason = "a test ends where it is surprised")]
 

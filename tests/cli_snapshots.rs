@@ -1,6 +1,7 @@
-//! The whole user interface of the command line as text files in `tests/cli/`: the help, the errors, the
-//! tables and the prompts, held against the built program, a real daemon and a real Erlang node.
-//! `SNAPSHOTS=overwrite cargo test --test cli_snapshots` rewrites the files, and `docs/cli.md`.
+//! The whole user interface of the command line, as text files in `tests/cli/`: the help, the
+//! errors, the tables and the prompts. The tests compare the files with the built program, which
+//! uses a real daemon and a real Erlang node. `SNAPSHOTS=overwrite cargo test --test cli_snapshots`
+//! rewrites the files, and `docs/cli.md`.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
 

@@ -1,6 +1,10 @@
-//! Existing clients, reproduced byte for byte: the desktop shell `hecate-web`, which reads only
-//! `Content-Length` and opens one connection for each request; `curl --unix-socket`; probes that
-//! test whether the socket exists; the smoke test of installations; and `hecate-daemon events`.
+//! Existing clients, reproduced byte for byte:
+//! - the desktop shell `hecate-web`, which reads only `Content-Length` and opens one connection for
+//!   each request;
+//! - `curl --unix-socket`;
+//! - probes that test whether the socket exists;
+//! - the smoke test of installations;
+//! - `hecate-daemon events`.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
 

@@ -75,7 +75,7 @@ fn view(host: &Host) -> Value {
     view
 }
 
-/// A daemon knows the states of nodes for the plugins of its own host only.
+/// Removes the states of nodes, because a daemon knows them only for the plugins of its own host.
 fn without_node_states(mut plugins: Value) -> Value {
     for plugin in plugins.as_array_mut().unwrap() {
         let plugin = plugin.as_object_mut().unwrap();

@@ -1,7 +1,7 @@
-//! Checks `deploy/` without a cluster: validates every manifest against its schema, runs Quadlet's
-//! generator and systemd's checkers on the units, and runs the static binary and a plugin in pods
-//! as the manifests describe them. `make test-deploy` installs what is needed and runs this as
-//! root.
+//! Checks `deploy/` without a cluster. The tests validate every manifest against its schema, and
+//! run Quadlet's generator and systemd's checkers on the units. They run the static binary and a
+//! plugin in pods as the manifests describe them. `make test-deploy` installs the tools and runs
+//! these tests as root.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
 

@@ -1,5 +1,6 @@
-//! The diagnosis of a node: each code is caused by the fault that it names, with real nodes where
-//! possible and otherwise with a socket that misbehaves. A diagnosis disturbs no connection.
+//! The diagnosis of a node. The tests cause each fault, and check the code that names it. The fault
+//! comes from a real node where possible, and otherwise from a socket that misbehaves. A diagnosis
+//! disturbs no connection.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a failed expectation fails the test")]
 

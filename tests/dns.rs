@@ -166,8 +166,8 @@ fn names_that_do_not_resolve_do_not_delay_other_peers() {
     let lab = Lab::new();
     let place = lab.place(1);
     lab.dns.set(Zone::Silence);
-    // The daemon dials a limited number at once, and each attempt takes its time, so the daemon is
-    // busy for a while.
+    // The daemon dials a limited number of nodes at once, and each attempt takes time, so these
+    // peers keep the daemon busy for a while.
     let far: Vec<String> = (0..250).map(|i| format!("far{i}.lab")).collect();
     let mut node = place.network.inside(|| Erl::start(&place.host, Start::default()));
     let more = [("HECATE_CLUSTER_PEERS", far.join(",")), ("HECATE_LOG", "info,beam::node=debug".to_owned())];

@@ -1,5 +1,5 @@
-//! The reference pages in `docs/`, held to the code: what is generated is current, examples are real responses, and no
-//! code, setting, metric or limit is missing or out of date.
+//! The reference pages in `docs/`, compared with the code. Generated text is current, examples are
+//! real responses, and no code, setting, metric or limit is missing or out of date.
 //!
 //! `HECATE_WRITE_DOCS=1 cargo test --test docs` rewrites the generated parts.
 

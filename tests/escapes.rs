@@ -1,5 +1,5 @@
-//! Names and texts that others wrote cannot drive a terminal through the log, the commands or the
-//! API: invalid names are neither dialled nor shown, and control characters are escaped.
+//! Names and texts of others cannot control a terminal through the log, the commands or the API.
+//! Invalid names are neither dialled nor shown, and control characters are escaped.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a failed expectation fails the test")]
 

@@ -1,5 +1,5 @@
-//! Compares our codec of the external term format with two others: that of a real Erlang node, and
-//! the crate `eetf`.
+//! Compares our codec of the external term format with two others: the codec of a real Erlang node,
+//! and the crate `eetf`.
 //!
 //! The node runs the installed `erl`. Without it, these tests fail.
 
@@ -316,8 +316,8 @@ fn erl_and_we_decode_rare_forms_alike() {
 }
 
 /// Replaces the parts of a term that `eetf` 0.11 handles wrongly. It encodes a list of integers
-/// below 256 as a string even if some are negative, refuses the arity 255, and treats 0.0 and -0.0
-/// as the same key of a map.
+/// below 256 as a string, even if some integers are negative. It refuses the arity 255, and treats
+/// 0.0 and -0.0 as the same key of a map.
 fn spared(term: &Term) -> Term {
     let all = |terms: &[Term]| terms.iter().map(spared).collect::<Vec<_>>();
     match term {

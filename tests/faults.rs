@@ -1,10 +1,10 @@
-//! Disk faults: each system call of a registration, a repeated registration, a deregistration, a
-//! purge and a start that touches the disk is made to fail once, with each of four errors, in the
-//! real daemon.
+//! Disk faults in the real daemon. The tests make each system call that touches the disk fail, once
+//! with each of four errors. They do so in a registration, a repeated registration, a
+//! deregistration, a purge and a start.
 //!
 //! `strace` counts the calls of each name in each thread. The test lets each call fail in turn,
-//! until a run without a failure. The response is a success or a clear refusal, the state is the
-//! one before or after the request, and the same daemon continues.
+//! until a run has no failure. The response is a success or a clear refusal. The state is the same
+//! as before the request or as after it, and the same daemon continues.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a failed expectation fails the test")]
 
@@ -320,8 +320,8 @@ fn starts_on(error: &'static str, plugins: &Plugins, word: &str, prepare: impl F
             faults += 1;
         }
     }
-    // `strace` does not see the socket's path in this call, so its first call fails, which is that
-    // of our socket.
+    // `strace` does not see the socket's path in this call. So the first `bind` fails, which is the
+    // call for our socket.
     prepare(&host);
     let fault = Fault { call: "bind".to_owned(), number: 1, error };
     let (ready, log, seen) = start(&host, &[], Some(&fault));

@@ -1,5 +1,5 @@
-//! `gitops` with the built program and real git: each command makes one commit, and overwrites no file or
-//! change of the user.
+//! `gitops` with the built program and real git: each command makes one commit, and overwrites no
+//! file or change of the user.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
 
@@ -289,7 +289,7 @@ fn a_plugin_keeps_its_user() {
     }
     assert!(home.file("hecate-daemon/config.env").contains("HECATE_ALLOWED_UIDS=1001\n"));
 
-    // After the last plugin of a user is removed, the uid stays allowed, and a note says so.
+    // The uid stays allowed when the last plugin of a user is removed, and a note says so.
     let still = |removed: Value| {
         removed["notes"].as_array().unwrap().iter().any(|n| n.as_str().unwrap().contains("uid 1001 may"))
     };
@@ -463,7 +463,7 @@ fn the_commands_of_the_manual_work() {
         let ours: Vec<&str> = commands.iter().filter_map(|line| line.strip_prefix("hecate-daemon gitops ")).collect();
         for command in &ours {
             let mut words: Vec<&str> = command.split_whitespace().collect();
-            // Root must set the user of a plugin once.
+            // As root, the first `add` of a plugin needs `--uid`.
             if words[0] == "add" && !home.repository().join(TRADER).exists() {
                 words.extend(["--uid", "1001"]);
             }

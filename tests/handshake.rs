@@ -1,5 +1,6 @@
-//! Connections to real nodes, and which of two connections with the same node remains: hundreds of
-//! crossing attempts, connections lost in silence, nameless peers, and peers that are refused.
+//! Connections to real nodes, and which of two connections with the same node remains. The tests
+//! cover hundreds of crossing attempts, connections lost in silence, nameless peers, and peers that
+//! are refused.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a failed expectation fails the test")]
 
@@ -76,8 +77,8 @@ async fn crossing_attempts_of_two_of_our_nodes_keep_one_connection() {
         let (first, second) = tokio::join!(a.handle.connect(to_b), b.handle.connect(to_a));
         assert!(first.unwrap().is_ok() || second.unwrap().is_ok(), "race {i}");
         // A call over the connection is answered, so both ends belong to the same connection. When
-        // two attempts cross, the one that gives way may have been up for a moment, and a call then
-        // found no connection.
+        // two attempts cross, the connection that gives way may have been up for a moment. A call
+        // over it then finds no connection.
         let answered = async |from: &Node, to: &Node| loop {
             from.sees(&to.name, true).await;
             let function = Function { module: Atom::literal("m"), function: Atom::literal("f"), args: vec![] };

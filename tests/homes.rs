@@ -243,8 +243,8 @@ fn a_socket_of_another_process_is_not_taken_over() {
 fn a_pid_file_without_a_lock_does_not_prevent_a_start() {
     let host = Host::new();
     std::fs::create_dir_all(host.run_file("")).unwrap();
-    // The pid of a living process, as after a reboot; of no process; and one that no process can
-    // have.
+    // The pid of a living process, as after a reboot, a text that is not a pid, and a number that
+    // is too long for a pid.
     for pid in [std::process::id().to_string(), "no pid".to_owned(), "9".repeat(100)] {
         std::fs::write(host.run_file("daemon.pid"), pid).unwrap();
         let daemon = host.daemon(&[]);

@@ -1,7 +1,7 @@
 //! A table of bytes that no honest node sends, each over a separate connection to the built daemon.
-//! Either the daemon closes the connection and logs the peer and the reason, or it ignores or
-//! answers the message and the connection stays open. Meanwhile the daemon keeps running, and a
-//! real Erlang node stays connected, gets answers and sees the same groups.
+//! The daemon either closes the connection and logs the peer and the reason, or keeps it open and
+//! ignores or answers the message. Meanwhile the daemon keeps running. A real Erlang node stays
+//! connected, gets answers and sees the same groups.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a failed expectation fails the test")]
 
@@ -202,8 +202,8 @@ fn name_of_5(flags: u32, name: &[u8]) -> Vec<u8> {
     [&b"n\0\x05"[..], &flags.to_be_bytes(), name].concat()
 }
 
-/// The fault, the packets in order, and the words that the log has for it, if the log has a line
-/// for each.
+/// The fault, the packets in order, and words of the daemon's log line. The words are empty if the
+/// daemon logs no line for each such peer.
 type Handshake = (&'static str, Vec<Vec<u8>>, &'static str);
 
 /// Returns the packets of nodes that dial the daemon.

@@ -17,8 +17,8 @@ use support::erl::{Erl, Start};
 use support::network::{Network, Wire, lose, lose_no_more};
 use support::{Host, Process, epmd, program, wait_within};
 
-/// The time for all to see each other after the last start or the end of a cut: a few failed
-/// attempts with growing delays, and a round that finds unconnected nodes.
+/// The time until all nodes see each other, after the last start or the end of a cut. It covers a
+/// few failed attempts with growing delays, and a round that finds unconnected nodes.
 const WHOLE: Duration = Duration::from_secs(40);
 /// The time to notice a loss: `net_ticktime` is 8 s for all, and an Erlang node may take a quarter
 /// longer.

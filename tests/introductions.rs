@@ -42,8 +42,8 @@ impl Cluster {
         erl
     }
 
-    /// Waits until the daemon has asked each of these nodes for its `nodes()` twice, so that it has
-    /// read at least one answer to a question that it asked after this call began.
+    /// Waits until the daemon has asked each of these nodes for its `nodes()` twice. By then, the
+    /// daemon has read at least one answer to a request that it sent after this call began.
     fn looks_again(&self, erls: &mut [&mut Erl]) {
         let asked: Vec<usize> = erls.iter_mut().map(|erl| erl.eval(ASKED).parse().unwrap()).collect();
         for (erl, asked) in erls.iter_mut().zip(asked) {

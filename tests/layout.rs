@@ -1,5 +1,5 @@
-//! The directories of plugins and their dead sockets: the built daemon creates and removes its own
-//! files, and never deletes those of others.
+//! The directories of plugins and their dead sockets. The built daemon creates and removes its own
+//! files, and never deletes files of others.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a failed expectation fails the test")]
 
@@ -126,7 +126,7 @@ fn files_of_others_are_never_deleted() {
             plant(&home.join(namespace).join(directory));
         }
     }
-    // An unregistered plugin, whose dead socket must stay; and a pid file of no process.
+    // An unregistered plugin keeps its dead socket. A pid file names another process.
     dead(&host.api_sock("hecate-marthad"));
     std::fs::write(home.join("hecate-traderd/run/daemon.pid"), "1").unwrap();
     std::fs::write(home.join("hecate-traderd/run/daemon.state"), "running").unwrap();

@@ -241,8 +241,8 @@ fn changes_of_plugins_are_logged_and_do_not_fill_the_log() {
 // ---- Without free descriptors ---------------------------------------------------------------------
 
 /// Returns how many connections could not be accepted in one window of
-/// [`beam::limits::LOG_WINDOW`], while the daemon may not open files and the connection of
-/// `connect` waits to be accepted. Then restores the daemon's limit.
+/// [`beam::limits::LOG_WINDOW`]. During the window the daemon may not open files, and the
+/// connection of `connect` waits to be accepted. Then restores the daemon's limit.
 fn not_taken<T>(daemon: &Daemon, words: &str, connect: impl FnOnce() -> T) -> u64 {
     let pid = rustix::process::Pid::from_raw(i32::try_from(daemon.id()).unwrap());
     let may_open = |limit: Rlimit| rustix::process::prlimit(pid, Resource::Nofile, limit).unwrap();

@@ -14,8 +14,8 @@ use support::epmd::Epmd;
 use support::erl::{Erl, Start};
 use support::{Host, PATIENCE};
 
-/// The time for the mesh to be complete after a partition: the longest pause between two
-/// introductions of a pair (10 s), and the time that peers need on a machine with other work.
+/// The time until the mesh is complete after a partition: the longest pause between two
+/// introductions of a pair (10 s), plus the time that peers need on a machine with other work.
 const HEALED: Duration = Duration::from_secs(20);
 
 struct Mesh {
@@ -90,9 +90,9 @@ impl Mesh {
         self.erls[b].eval_until(&format!("lists:member('{name_a}', nodes())"), "false", PATIENCE);
     }
 
-    /// Lets the pairs accept each other's cookies again. All of them lose their links to us and
-    /// reconnect, as after a partition that also cut them from us. Without that, we would not
-    /// introduce them again.
+    /// Lets the pairs accept each other's cookies again. All of these nodes lose their links to us
+    /// and reconnect, as after a partition that also cut them from us. If they stayed connected to
+    /// us, we would not introduce them again.
     fn heal(&mut self, pairs: &[(usize, usize)]) {
         let (us, cookie) = (self.host.node("hecate"), self.host.cookie.clone());
         for (at, other) in pairs.iter().flat_map(|&(a, b)| [(a, b), (b, a)]) {

@@ -1,5 +1,5 @@
-//! `GET /metrics`, read by a parser of Prometheus' text format and compared with requests, a
-//! plugin, and real nodes that connect, send messages, join groups, are suspended and return.
+//! `GET /metrics`, read by a parser of Prometheus' text format. The tests compare it with requests,
+//! a plugin, and real nodes that connect, send messages, join groups, are suspended and return.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a failed expectation fails the test")]
 

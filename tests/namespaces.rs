@@ -53,8 +53,8 @@ fn a_pid_of_another_namespace_is_ignored() {
         assert_eq!(stopped["reason"], "its socket refuses connections");
         wait_for("the dead socket is removed", || !host.api_sock(plugin).exists());
     }
-    // The run files of a plugin that stops later are removed by now, so those of the others would
-    // be too.
+    // Once the daemon has removed the run files of a plugin that stops later, it has also had time
+    // to remove the files of the others.
     outside.kill();
     wait_for("the run files are removed", || !host.namespace(martha).join("run/daemon.pid").exists());
     for (plugin, pid) in [(TRADER, "1"), (other, &pid_here)] {

@@ -1,5 +1,5 @@
-//! Compares the served `openapi.json` with the running server: each operation is requested, and its
-//! response must be one that the document names, with that schema.
+//! Compares the served `openapi.json` with the running server. Each operation is requested, and the
+//! document must name its response, with the same schema.
 
 #![allow(clippy::expect_used, reason = "a failed expectation fails the test")]
 

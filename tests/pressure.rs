@@ -22,8 +22,8 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-/// The memory that the daemon may use at once: a full queue, a frame that is being read, and as
-/// much again for itself and the allocator.
+/// The memory that the daemon may use at once: a full queue, a frame that is being read, and the
+/// same amount again for the daemon itself and the allocator.
 const MEMORY: usize = 4 * beam::limits::LINK_QUEUE;
 
 #[test]

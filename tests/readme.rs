@@ -1,7 +1,8 @@
-//! The README: its commands run as written and print what it shows, and it stays short.
+//! The README: its commands run as written, their output matches the README, and the README stays
+//! short.
 //!
-//! The commands are the lines after `$` in its `console` blocks, and the lines after an Erlang prompt.
-//! They run in order, in a shell with a new `HOME`.
+//! The commands are the lines after `$` in its `console` blocks, and the lines after an Erlang
+//! prompt. They run in order, in a shell with a new `HOME`.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends where it is surprised")]
 
@@ -33,7 +34,8 @@ fn expression(line: &str) -> Option<&str> {
     Some(expression.trim_end_matches('.'))
 }
 
-/// Returns the steps of each console block. A command continues after a line that ends in a backslash.
+/// Returns the steps of each console block. A command continues after a line that ends in a
+/// backslash.
 fn blocks(readme: &str) -> Vec<Vec<Step>> {
     let mut blocks: Vec<Vec<Step>> = Vec::new();
     let (mut inside, mut continued) = (false, false);

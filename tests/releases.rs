@@ -1,5 +1,5 @@
-//! Clusters of several OTP releases and our node: all nodes see each other's groups, and none of the
-//! daemon's messages ends a scope of any release.
+//! Clusters of several OTP releases and our node. All nodes see each other's groups, and the
+//! daemon's messages do not crash a scope of any release.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a failed expectation fails the test")]
 
@@ -175,8 +175,9 @@ fn otp_25_and_28_form_a_cluster_with_the_daemon() {
     whole_through_kills_and_returns(&[OF_THE_SYSTEM, "28"]);
 }
 
-/// `pg` of OTP 29 ends that of OTP 25 when they meet. So the daemon does not introduce them to each
-/// other, not even through a node of OTP 27, and stays connected to both.
+/// The `pg` of OTP 29 crashes the `pg` of OTP 25 when the two connect. So the daemon does not
+/// introduce these nodes to each other, not even through a node of OTP 27, and stays connected to
+/// both.
 #[test]
 fn otp_25_and_29_are_kept_apart_and_27_joins_29() {
     let mut cluster = Cluster::with(&[OF_THE_SYSTEM, "29"], &[]);

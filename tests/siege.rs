@@ -1,10 +1,10 @@
 //! Attacks on the built daemon, while a well-behaved client registers, lists and pings.
 //!
-//! `make test` runs each attack alone, until the client has had a number of calls answered. `make
-//! siege` runs all of them at once for `HECATE_SIEGE` seconds (600 by default), and prints how many
-//! of the client's calls were lost and how long they took. A call is lost if its response differs
-//! from that of an undisturbed daemon, or if what it stored is missing after a `kill -9` at the
-//! end.
+//! `make test` runs each attack alone, until the client has had a number of calls answered.
+//! `make siege` runs all of them at once for `HECATE_SIEGE` seconds (600 by default). It prints how
+//! many of the client's calls were lost and how long the calls took. A call is lost if its response
+//! differs from the response of an undisturbed daemon. It is also lost if the data that it stored
+//! is missing after a `kill -9` at the end.
 //!
 //! The test does not check whether an attack itself succeeds. It checks the client, the log, and
 //! the memory. `siege/coverage.rs` lists the tests of every attack, including those in other files.

@@ -2,8 +2,8 @@
 //! it, and what of these exists when the daemon restarts. Tests the built daemon with real
 //! processes and real Erlang nodes.
 //!
-//! The tests check the order of events, not a clock: a second plugin, whose status depends on time
-//! alone, shows how much time has passed.
+//! The tests check the order of events, not a clock. The status of a second plugin depends on time
+//! alone, so it shows how much time has passed.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a failed expectation fails the test")]
 

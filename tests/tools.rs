@@ -274,8 +274,8 @@ fn observer_finds_no_ports_and_no_sockets() {
     assert_eq!(world.eval("rpc:call(Us, erlang, function_exported, [observer_backend, vsn, 0])"), "false");
 }
 
-/// Without these results, "Table Viewer" shows an error every 10 s, "System" disconnects the node, and "Add Trace Pattern"
-/// ends `observer`.
+/// Without these results, "Table Viewer" shows an error every 10 s, "System" disconnects the node,
+/// and "Add Trace Pattern" ends `observer`.
 #[test]
 fn observer_finds_no_tables_and_no_modules_and_reads_the_system_info() {
     let mut world = World::new(&[]);

@@ -64,8 +64,8 @@ impl Scene {
         assert_eq!(self.host.ask("GET", "/readyz").status, 200);
     }
 
-    /// Checks that the daemon reports the replaced file until a condition holds that needs several
-    /// checks of its own files, without a request that changes anything.
+    /// Checks that the daemon keeps reporting the replaced file while it checks its own files
+    /// several times. No request changes anything meanwhile.
     fn stays_lost(&self, database: &Path) {
         let is_reported =
             || self.problem("store_failed").is_some_and(|detail| detail.contains(database.to_str().unwrap()));

@@ -1,6 +1,6 @@
-//! The life of a plugin with the built daemon and real Erlang nodes: it registers, joins the
-//! cluster, is visible to others, is killed, restarts, and is deregistered. The same with the
-//! daemon killed, and with the daemon stopped.
+//! The life of a plugin with the built daemon and real Erlang nodes. The plugin registers, joins
+//! the cluster, is visible to others, is killed, restarts, and is deregistered. The tests repeat
+//! this with the daemon killed, and with the daemon stopped.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a failed expectation fails the test")]
 

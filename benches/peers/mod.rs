@@ -1,5 +1,5 @@
 //! The other nodes in the wire bench: real `erl`s that run `bench.erl`, the C node `bench.c`, and a
-//! socket that completes a handshake and then only writes prepared messages, or only reads.
+//! socket. The socket completes a handshake, and then only writes prepared messages or only reads.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;

@@ -1,4 +1,4 @@
-%% Follows the guides for authors of plugins, docs/plugins-erlang.md and docs/plugins-elixir.md:
+%% Follows the guides for authors of plugins, docs/plugins-erlang.md and docs/plugins-elixir.md. It
 %% writes their files, runs their commands, types their input into a real shell, and compares the
 %% output.
 -module(hecate_guide_SUITE).

@@ -412,9 +412,9 @@ plugins_are_found_and_watched(Config) ->
                                    lists:sort(Joined) =:= lists:sort([Own, Proxy])
                            end),
     hecate_host:eventually(fun() -> lists:member({status, <<"hecate-marthad">>, running}, received(Trader, Log)) end),
-    %% whereis/1 returns the process of the instance, for any kind of name. Its description equals
-    %% the proxy's, without what only the daemon knows: the reason of the status, and the state of
-    %% the node.
+    %% whereis/1 returns the process of the instance, for any kind of name. The instance and the
+    %% proxy give the same description, except for two facts that only the daemon knows: the reason
+    %% of the status, and the state of the node.
     [?assertEqual(Own, call(Trader, hecate_plugin, whereis, [Name]))
      || Name <- [<<"hecate-marthad">>, "hecate-marthad", 'hecate-marthad']],
     {ok, Info} = call(Trader, hecate_plugin, info, ["hecate-marthad"]),

@@ -1,5 +1,5 @@
-%% Tests the parts of hecate_plugin that need no daemon: the HTTP client against servers that send
-%% what the daemon never sends, JSON, pauses and settings.
+%% Tests the parts of hecate_plugin that need no daemon: the HTTP client, JSON, pauses and settings.
+%% The HTTP client is tested against servers that send responses that the daemon never sends.
 -module(hecate_plugin_http_SUITE).
 
 -include_lib("stdlib/include/assert.hrl").

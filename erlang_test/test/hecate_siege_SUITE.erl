@@ -116,8 +116,8 @@ the_socket_follows_the_directory_of_sockets(Config) ->
     {ok, Files} = file:list_dir(Directory),
     ?assertEqual(["api.sock", "read.sock", "shared.sock"], lists:sort(Files)).
 
-%% Without a umask the system gives a new socket the mode 0777: until it is changed, another user
-%% could connect.
+%% With umask 0, the system creates a socket with the mode 0777. Another user could connect until
+%% the mode is changed.
 the_socket_is_closed_to_others_before_it_has_its_mode(Config) ->
     {Host, Plugin, Path} = plugin(Config, "umask 0; "),
     Directory = filename:dirname(Path),

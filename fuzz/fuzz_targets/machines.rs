@@ -1,6 +1,6 @@
 //! Two nodes on a network that delays and loses data, with actions of their users and of the peer's
-//! processes. When nothing is in transit, both nodes hold the same connection or none, each shows
-//! the other's current groups, and no request is pending.
+//! processes. When nothing is in transit, three conditions hold: both nodes hold the same
+//! connection or none, each node shows the other's current groups, and no request is pending.
 //!
 //! The input is a sequence of operations (see [`Op`]) on a `World`.
 #![no_main]

@@ -1,5 +1,5 @@
-//! Checks that any bytes are a term or an error, with each way to read them, and that a term does
-//! not change when it is encoded and decoded again.
+//! Checks that each way to read a term accepts any bytes as a term or refuses them with an error.
+//! Also checks that a term does not change when it is encoded and decoded again.
 //!
 //! No other codec reads these bytes, because `eetf` aborts the process on some of them.
 #![no_main]

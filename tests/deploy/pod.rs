@@ -1,6 +1,6 @@
 //! Runs a pod from its manifest, as a kubelet would: with its mounts, user, groups, capabilities
-//! and environment. `unshare`, `mount` and `capsh` replace the container runtime: they create mount
-//! and pid namespaces, and a read-only root with only the image, `/proc`, three devices and
+//! and environment. `unshare`, `mount` and `capsh` replace the container runtime. They create mount
+//! and pid namespaces, and a read-only root that holds only the image, `/proc`, three devices and
 //! `/etc/hosts`. Seccomp and resource limits are not applied.
 
 use std::path::{Path, PathBuf};

@@ -1,12 +1,12 @@
 #!/bin/sh
-# Downloads the tools that check manifests and units, because Debian 12 has none or too old
-# versions:
+# Downloads the tools that check manifests and units, because Debian 12 does not have them or has
+# too old versions:
 #
-#   tests/deploy/tools.sh   prints a directory with `kubectl`, `quadlet` and a `python` that has kubernetes-validate
+#   tests/deploy/tools.sh   prints a directory with `kubectl`, `quadlet` and a `python` that has
+#                           kubernetes-validate
 #
-# kubectl and Quadlet's generator come from packages of Debian trixie. apt fetches them with
-# separate lists, from the same mirror and with the same keys as on this machine. The result is kept
-# below ~/.cache.
+# kubectl and Quadlet's generator come from packages of Debian trixie. apt uses separate lists, but
+# the same mirror and the same keys as on this machine. The result is kept below ~/.cache.
 set -eu
 
 tests=$(cd "$(dirname "$0")/.." && pwd)

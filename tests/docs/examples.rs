@@ -1,5 +1,5 @@
-//! Examples: responses and events of a daemon that this test runs, with a plugin that starts, stops and is purged.
-//! Values that differ between runs are replaced: times, the host, paths and ports.
+//! Examples: responses and events of a daemon that this test runs, with a plugin that starts, stops
+//! and is purged. Values that differ between runs are replaced: times, the host, paths and ports.
 
 use std::collections::BTreeMap;
 

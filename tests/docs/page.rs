@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The variable that makes the tests write what they would otherwise compare.
+/// If this variable is set, the tests write the generated text instead of comparing it.
 const WRITE: &str = "HECATE_WRITE_DOCS";
 
 fn path(page: &str) -> PathBuf {

@@ -1,4 +1,5 @@
-//! `docs/api.md` and `docs/events.md`: the operations, objects and events of the OpenAPI document, with examples.
+//! `docs/api.md` and `docs/events.md`: the operations, objects and events of the OpenAPI document,
+//! with examples.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;

@@ -1,8 +1,10 @@
-%% The Erlang side of tests/etf_oracle.rs. Standard input and output carry frames: a 32-bit length and
-%% a body.
-%% Requests: <<0, Batch>>        decode each, encode it again           -> Batch, empty for a refused term
-%%           <<1, Seed:64, N:32>> generate N terms and keep them        -> Batch, two encodings of each
-%%           <<2, Batch>>        compare with the terms that were kept  -> Batch, <<1>> for an equal term
+%% The Erlang side of tests/etf_oracle.rs. Standard input and output carry frames: a 32-bit length
+%% and a body. The requests and their responses are:
+%%
+%% <<0, Batch>>         decodes each term and encodes it again -> Batch, empty for a refused term
+%% <<1, Seed:64, N:32>> generates N terms and keeps them -> Batch, two encodings of each term
+%% <<2, Batch>>         compares with the kept terms -> Batch, <<1>> for an equal term
+%%
 %% A batch is a sequence of <<Length:32, Bytes/binary>>.
 -module(oracle).
 -export([main/0]).

@@ -78,7 +78,7 @@ impl Hostile {
 
     /// Returns the next frame from its control message on, or `None` at the end of the connection.
     ///
-    /// Skips ticks, and what the daemon asks each node: it spawns a function, or monitors
+    /// Skips ticks and the daemon's own requests to each node: it spawns a function, or monitors
     /// `net_kernel` and calls it.
     pub fn frame(&mut self) -> Option<Vec<u8>> {
         loop {

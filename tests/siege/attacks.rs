@@ -144,8 +144,8 @@ fn followers_that_leave(world: &World) {
 /// A part of the log line after the daemon has repaired its socket.
 pub const REPAIRED: &str = "bound it again";
 
-/// Removes the socket. A registration over an open connection makes the daemon check its socket at
-/// once, which otherwise takes up to 1 s.
+/// Removes the socket. Normally the daemon checks its socket only every second. A registration over
+/// an open connection makes it check at once.
 fn removed_socket(world: &World) {
     let body = json!({"name": "hecate-removerd"}).to_string();
     let head = "POST /api/plugins/register HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length";

@@ -535,8 +535,8 @@ impl World {
     }
 
     /// Breaks this many of 1,000 connections to a daemon: half of them at once, half silently.
-    /// Connections between plugin nodes do not break, because daemons do not introduce two plugin
-    /// nodes again while both stay connected to them.
+    /// Connections between plugin nodes do not break. Daemons would not introduce two plugin nodes
+    /// again while both stay connected to the daemons.
     pub fn break_some(&mut self, of_1000: u64, round: u64) {
         for link in 0..self.connections.len() {
             let connection = &self.connections[link];

@@ -1,5 +1,5 @@
-# Makes a suite of OTP call the driver, `hecate_suites`, when it starts nodes and when it lists all nodes.
-# The driver replaces the hook that OTP's own build system installs.
+# Makes a suite of OTP call the driver, `hecate_suites`, when it starts nodes and when it lists all
+# nodes. The driver replaces the hook that OTP's own build system installs.
 s/ts_install_cth/hecate_suites/g
 # Nodes that a case starts.
 s/?CT_PEER\b/?HECATE_PEER/g

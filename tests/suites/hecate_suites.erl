@@ -14,8 +14,8 @@
 
 %% How long a case waits for the bystander, which connects to new names in EPMD within 0.5 s.
 -define(BYSTANDER_WAIT, 2000).
-%% How long a case then waits for the bystander to introduce the node to others, which takes up to
-%% 1 s.
+%% How long a case then waits for the bystander to introduce the node to others. The introduction
+%% takes up to 1 s.
 -define(SETTLE, 1500).
 -define(GLANCE, 20).
 

@@ -1,5 +1,6 @@
-%% An event handler of Common Test that writes one line for each case, with tabs between: suite,
-%% group or `-`, case, `passed`, `failed` or `skipped`, milliseconds, and the reason.
+%% An event handler of Common Test that writes one line for each case, with tabs between the fields.
+%% The fields are the suite, the group or `-`, the case, `passed`, `failed` or `skipped`, the
+%% milliseconds, and the reason.
 -module(hecate_suites_results).
 -behaviour(gen_event).
 

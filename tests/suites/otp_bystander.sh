@@ -1,6 +1,6 @@
 #!/bin/sh
-# An OTP node that connects to each node in EPMD, like the bystander. It shows whether a case fails with
-# any such node:
+# An OTP node that connects to each node in EPMD, like the bystander. It shows whether a case also
+# fails with an OTP node that does this:
 #
 #   HECATE_DAEMON_BIN=tests/suites/otp_bystander.sh tests/suites/run.sh SUITE
 exec erl -noinput -sname hecate -eval '

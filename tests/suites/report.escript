@@ -2,10 +2,10 @@
 %% Compares and shows the results of run.sh, which are in RESULTS/RELEASE/MODE/SUITE.tsv:
 %%
 %%   report.escript differences RESULTS HERE   prints the cases that do not pass with the daemon,
-%%                                             except known ones, and those that are skipped alone
+%%                                             except known cases, and cases that are skipped alone
 %%   report.escript table RESULTS HERE FILE    writes all results to FILE
-%%   report.escript verdict RESULTS HERE       exits 1 if a difference shows in all reruns, or if a
-%%                                             run has no passed case
+%%   report.escript verdict RESULTS HERE       exits 1 if a difference shows in all reruns, or if no
+%%                                             case of a run passed
 %%
 %% HERE is the directory with known.cases and suites.md.in. `differences` prints fields separated by
 %% spaces.

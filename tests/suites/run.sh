@@ -5,10 +5,10 @@
 #   tests/suites/run.sh quick        three suites of OTP 25; writes nothing
 #   tests/suites/run.sh SUITE...     these suites, such as `pg`, of OTP 25 and 27; writes nothing
 #
-# Fails if a case that passes alone differs with the daemon in 3 of 3 reruns and alone in none of 3,
-# unless known.cases lists it. Needs root, an installed OTP 25, cc, debootstrap and iproute2.
-# HECATE_SUITES_KEEP=1 keeps the logs of all runs. HECATE_SUITES_JOBS is the number of parallel
-# runs.
+# Fails if a case that passes alone differs in all 3 reruns with the daemon and in none of the 3
+# reruns alone, unless known.cases lists it. Needs root, an installed OTP 25, cc, debootstrap and
+# iproute2. HECATE_SUITES_KEEP=1 keeps the logs of all runs. HECATE_SUITES_JOBS is the number of
+# parallel runs.
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)

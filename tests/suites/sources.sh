@@ -5,7 +5,8 @@
 #
 # Prints a directory. It contains the test sources of CODENAME's source package `erlang` in `otp/`,
 # and the files of each binary package in `packages/`. apt verifies all of them by CODENAME's signed
-# index, with separate lists and settings: those of this machine do not change.
+# index. It uses separate lists and settings, so the lists and settings of this machine do not
+# change.
 set -eu
 
 codename=$1

@@ -17,7 +17,8 @@ chmod 400 "$HOME/.erlang.cookie"
 cd "$run"
 epmd -daemon
 if [ "$mode" = bystander ]; then
-  # It does not connect to nodes in C: each of them waits for a single connection, that of the case.
+  # The daemon does not connect to nodes in C, because each of them waits for a single connection:
+  # the connection of the case.
   case $suite in
     ei_*) names=test_server ;;
     erpc_*) names='test_server,*-call*,*-cast*,*-send*,*-multi*' ;;

@@ -123,8 +123,8 @@ pub fn matches(transcript: Transcript<'_>, name: &str) {
     snapbox::Assert::new().action_env("SNAPSHOTS").eq(snapbox::Data::text(text).raw(), expected);
 }
 
-/// Replaces values that differ between runs and machines: paths, host names, addresses, times, ids
-/// of processes and users, ports, commits, hashes, and the versions of this program and of Erlang.
+/// Replaces values that differ between runs and machines: paths, host names, addresses, times,
+/// pids, uids, ports, commits, hashes, and the versions of this program and of Erlang.
 fn redacted(transcript: &Transcript<'_>, text: &str) -> String {
     let text = text
         .replace(&transcript.host.home().display().to_string(), "/home/user")

@@ -60,7 +60,8 @@ fn expand(tree: &str) -> Vec<String> {
     paths
 }
 
-/// Returns the absolute form of a path in this module, if it names a module or an item of this project.
+/// Returns the absolute form of a path in this module, if it names a module or an item of this
+/// project.
 fn absolute(path: &str, file: &str, module: &str, modules: &BTreeSet<String>) -> Option<String> {
     let root = if file.starts_with("beam/") { "beam" } else { "" };
     let (first, rest) = path.split_once("::").unwrap_or((path, ""));

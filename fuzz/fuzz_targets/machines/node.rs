@@ -1,5 +1,5 @@
 //! One of the two nodes: its machine, the requests of its users, and processes that the machine
-//! does not manage, like most processes of an Erlang node.
+//! does not manage. Most processes of a real Erlang node are of this kind.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};

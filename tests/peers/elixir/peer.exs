@@ -3,7 +3,8 @@
 #
 #     elixir --sname NAME --cookie COOKIE peer.exs dial|wait NODE-OF-THE-DAEMON
 #
-# Prints one line for each result, and exits with 0 if all are as expected. A failing match exits with 1.
+# Prints one line for each result. Exits with 0 if all results are as expected. A failing match exits
+# with 1.
 
 defmodule Peer do
   @patience 20_000

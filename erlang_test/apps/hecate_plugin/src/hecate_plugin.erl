@@ -4,7 +4,9 @@
 %% Set its environment, as of any application, and start it before your own application:
 %%
 %% ```
-%% [{hecate_plugin, [{name, <<"hecate-traderd">>}, {version, <<"0.1.0">>}, {description, <<"Trades">>}]}].
+%% [{hecate_plugin, [{name, <<"hecate-traderd">>},
+%%                   {version, <<"0.1.0">>},
+%%                   {description, <<"Trades">>}]}].
 %% '''
 %%
 %% The application starts at once, whether or not the daemon runs. {@link await/1} waits for the
@@ -12,10 +14,10 @@
 %% plugin that stops or crashes stays registered.
 %%
 %% <h3>Discovery</h3>
-%% The processes of a plugin are the members of the pg group `{hecate_plugin, Name}': on each host the
-%% proxy of the plugin in hecate-daemon, and a process of this application in each instance of the
-%% plugin. The functions below read pg on this node; {@link plugins/0} and {@link info/1} also call
-%% the members, for at most 2 s.
+%% The processes of a plugin are the members of the pg group `{hecate_plugin, Name}'. On each host,
+%% the proxy of the plugin in hecate-daemon is a member, and so is one process of this application
+%% in each instance of the plugin. The functions below read pg on this node. {@link plugins/0} and
+%% {@link info/1} also call the members, for at most 2 s.
 -module(hecate_plugin).
 
 -export([await/1, registration/0, state/0, register/0, deregister/0, stopping/0]).
@@ -55,8 +57,8 @@ state() -> hecate_plugin_registrar:state().
 -spec register() -> ok.
 register() -> hecate_plugin_registrar:register().
 
-%% @doc Deregisters this plugin. Its data stays, and its run files stay because it still runs. After
-%% an error, the plugin stays registered.
+%% @doc Deregisters this plugin. Its data stays. Its run files also stay, because the plugin still
+%% runs. After an error, the plugin stays registered.
 -spec deregister() -> ok | {error, hecate_plugin_daemon:failure() | crashed}.
 deregister() -> hecate_plugin_registrar:deregister().
 
@@ -99,10 +101,10 @@ info(Name) ->
         [] -> {error, not_found}
     end.
 
-%% @doc Subscribes the calling process to `{hecate_plugin, Ref, event()}', sent when a process joins
-%% or leaves a plugin's group anywhere in the cluster, and when a plugin's status changes. Returns
-%% the present members; each later change is sent once. The subscription ends with the process, with
-%% {@link unsubscribe/1}, or with `hecate_plugin_watcher', which you can monitor.
+%% @doc Subscribes the calling process to messages `{hecate_plugin, Ref, event()}'. They report when
+%% a process joins or leaves a plugin's group anywhere in the cluster, and when a plugin's status
+%% changes. Returns the present members. Each later change is sent once. The subscription ends with
+%% the process, with {@link unsubscribe/1}, or with `hecate_plugin_watcher', which you can monitor.
 -spec subscribe() -> {reference(), #{Name :: binary() => [pid()]}}.
 subscribe() -> hecate_plugin_watcher:subscribe().
 

@@ -3,15 +3,15 @@
 %% Start it by {@link child_spec/2} under the plugin's own supervisor. The socket exists only while
 %% a server listens, because some probes check nothing else. It is bound in a private directory,
 %% gets its group and mode there, is renamed into place, and is removed at the end. The server never
-%% replaces a socket that still answers or that denies the connection. Group and mode follow the
-%% directory `sockets/': its group and 0660 if that group may write there, as in a home that several
-%% users share, else 0600.
+%% replaces a socket that still answers or that denies the connection. If the group of `sockets/'
+%% may write there, as in a home that several users share, the socket gets that group and mode 0660.
+%% Otherwise its mode is 0600.
 %%
-%% The server answers one GET or HEAD per connection. It closes a connection if the client needs
-%% longer than 5 s to send its request or to read the answer, if a line is longer than 8 KiB, or if
-%% the plugin needs longer than 10 s to answer. At 256 connections it closes the one that has waited
-%% longest for its client, so clients that are idle, or do not read, never block others. While the
-%% plugin is answering 128 requests, the server answers others with 503 at once.
+%% The server answers one GET or HEAD per connection. It closes a connection in three cases: the
+%% client needs longer than 5 s to send its request or to read the answer, a line is longer than 8
+%% KiB, or the plugin needs longer than 10 s to answer. At 256 connections it closes the connection
+%% that has waited longest for its client, so idle clients and clients that do not read never block
+%% others. While the plugin is answering 128 requests, the server answers others with 503 at once.
 -module(hecate_plugin_api).
 -behaviour(gen_server).
 
@@ -146,8 +146,8 @@ bind_privately(Path) ->
     _ = file:del_dir_r(Directory),
     Bound.
 
-%% One per socket, since several may be bound at the same moment. The name is short, so that the
-%% path fits if that of `api.sock' does.
+%% Each socket has a separate directory, because several sockets may be bound at the same moment.
+%% The directory's name is so short that the socket's path fits if the path of `api.sock' fits.
 temporary(Name) -> [$. | integer_to_list(erlang:phash2(Name, 36 * 36 * 36), 36)].
 
 bind_at(New, Path) ->

@@ -177,7 +177,7 @@ handle_event({call, _}, register, deregistering, _) ->
 handle_event({call, From}, register, registering, _) ->
     {keep_state_and_data, {reply, From, ok}};
 
-%% This node has got a name, which the daemon must store.
+%% This node now has a name. Registering again reports the name to the daemon.
 handle_event(info, {nodeup, Node}, State, Data) when Node =:= node(), State =:= registering orelse State =:= registered ->
     register_again(Data, []);
 
@@ -335,7 +335,8 @@ log_outcome({lost, Reason}, Data) ->
 log_outcome(Outcome, Data) ->
     log(warning, "cannot register, retrying: ~p", [Outcome], Data).
 
-%% Without a domain, because the default handler of OTP logs only `[otp, sasl]' and lines without one.
+%% The line has no domain, because the default handler of OTP logs only lines of `[otp, sasl]' and
+%% lines without a domain.
 log(Level, Format, Args, #data{config = #{name := Name}}) -> logger:log(Level, "~ts: " ++ Format, [Name | Args]).
 
 now_ms() -> erlang:monotonic_time(millisecond).

@@ -11,8 +11,8 @@
 
 %% Longest time without data, in ms. The daemon sends a heartbeat every 30 s.
 -define(SILENCE, 75000).
-%% Time in ms until the plugin registers again if it has no stream, because the daemon serves too
-%% many.
+%% Delay in ms before the plugin registers again, if the daemon refused its event stream with 404 or
+%% 503.
 -define(WITHOUT_STREAM, 30000).
 
 -type session() :: {pid(), reference()}.

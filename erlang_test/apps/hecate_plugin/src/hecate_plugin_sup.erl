@@ -13,10 +13,10 @@
 -spec start_link(hecate_plugin_config:config()) -> {ok, pid()} | {error, term()}.
 start_link(Config) -> supervisor:start_link({local, ?MODULE}, ?MODULE, Config).
 
-%% @doc Starts a pg scope, unless it runs. The supervisor does not restart it, because any node can
-%% crash a scope repeatedly with a message that it does not know, as OTP 29 does to OTP 25, and the
-%% restarts would reach the supervisor's limit. {@link hecate_plugin_scope:attach/1} starts it again
-%% after a pause.
+%% @doc Starts a pg scope, unless it runs. The supervisor does not restart it: any node can crash a
+%% scope repeatedly with a message that the scope does not know, as OTP 29 does to OTP 25. The
+%% restarts would then reach the supervisor's limit. {@link hecate_plugin_scope:attach/1} starts the
+%% scope again after a pause.
 -spec start_scope(atom()) -> ok.
 start_scope(Scope) ->
     _ = supervisor:start_child(?MODULE, scope(Scope)),

@@ -1,5 +1,5 @@
-%% @doc Finds the advisors of each hecate-marthad in the cluster through their pg group, requests
-%% advice on `ACME' from each, and keeps the advice of each until that advisor ends.
+%% @doc Finds the advisors of each hecate-marthad in the cluster through their pg group, and
+%% requests advice on `ACME' from each. It keeps an advisor's advice until that advisor ends.
 %%
 %% It joins no group, because on OTP 25 the scope crashes when a process ends that is a member and
 %% monitors a group.
