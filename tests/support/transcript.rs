@@ -134,7 +134,6 @@ fn redacted(transcript: &Transcript<'_>, text: &str) -> String {
     // Distribution flags.
     let text = between(&text, "PUBLISHED ", "\n", "[FLAGS]");
     let text = between(&text, "agreed on ", " with", "[N]");
-    let text = between(&text, "both have ", " flags", "[N]");
     let text = between(&text, "up       ", "\n", "[AGE]");
     let text = between(&text, "(owned by uid ", ", process", "[UID], [USER]");
     let text = milliseconds(&text);

@@ -12,10 +12,10 @@ use crate::cli::help;
 use crate::cli::support::client::{self, Call, encode};
 use crate::cli::support::command::{Common, unreadable};
 use crate::cli::support::exit::Exit;
-use crate::cli::support::page::{self, Cell, complain, counted, fields, table};
+use crate::cli::support::page::{self, Cell, complain, fields, table};
 use crate::cli::support::{refusal, suggest};
 use crate::limits;
-use crate::wire::{Diagnosis, OwnView, Stage, StageOutcome};
+use crate::wire::{Diagnosis, OwnView, Stage, StageName, StageOutcome};
 
 /// The arguments of `diagnose`.
 #[derive(Debug, Args)]
@@ -128,11 +128,11 @@ fn shown(diagnosis: &Diagnosis) -> String {
     text
 }
 
-/// Returns the detail of a stage, with the number of agreed flags instead of their names.
-fn detail(stage: &Stage) -> String {
-    match stage.detail.strip_prefix("both have ").filter(|_| stage.stage.to_string() == "flags") {
-        Some(flags) => format!("both have {} (names: --json)", counted(flags.split(' ').count(), "flag", "flags")),
-        None => stage.detail.clone(),
+/// Returns the detail of a stage. The names of the agreed flags are left to `--json`.
+fn detail(stage: &Stage) -> &str {
+    match (&stage.stage, &stage.outcome) {
+        (StageName::Flags, StageOutcome::Passed) => "both nodes have all mandatory flags (names: --json)",
+        _ => &stage.detail,
     }
 }
 
