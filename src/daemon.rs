@@ -1,10 +1,11 @@
-//! Composes the other modules: starts them in order, reports the status of the whole, and shuts them
-//! down.
+//! Composes the other modules: starts them in order, reports the status of the daemon, and shuts
+//! them down.
 //!
-//! Start: home, lock, store, registry, socket, cluster. Shutdown: stop accepting requests, finish the
-//! current ones, leave the process groups so that monitors fire, unregister from EPMD, stop the
-//! registry, remove the socket and the run files. If a task that owns state ends by itself, it has
-//! panicked. The process then ends too, so that a supervisor can restart it.
+//! The order of the start is: home, lock, store, registry, socket, cluster. The shutdown stops
+//! accepting requests, and finishes the current ones. It leaves the process groups so that monitors
+//! fire, and unregisters from EPMD. Then it stops the registry, and removes the socket and the run
+//! files. If a task that owns state ends by itself, it has panicked. The process then ends too, so
+//! that a supervisor can restart it.
 
 mod own_files;
 
@@ -177,8 +178,8 @@ async fn start(
     result
 }
 
-/// Raises the limit of open files as far as the system allows, up to [`limits::OPEN_FILES`]: each
-/// peer and each client needs one.
+/// Raises the limit of open files to [`limits::OPEN_FILES`], or to the system's maximum if that is
+/// lower. Each peer and each client needs an open file.
 fn raise_open_files() {
     let limit = getrlimit(Resource::Nofile);
     let wanted = open_files(limit.maximum);
@@ -336,7 +337,7 @@ impl Daemon<'_> {
                 return Err(Error::Lost(why));
             }
             self.refresh(&cluster.borrow_and_update().clone(), &plugins);
-            // The ready line names the node, so it waits for the node or for the reason why there is none.
+            // The ready line names the node. So it waits until there is a node or a problem.
             let ready = {
                 let status = self.status.borrow();
                 let joined = status.node_name.is_some() || !status.problems.is_empty();
@@ -387,7 +388,8 @@ impl Daemon<'_> {
                 problems.push(Problem { code: "node_name_taken", detail, severity });
             }
         }
-        // A name with random digits is a problem; one with only the uid is normal for a second user.
+        // A name with random digits is a problem. A name with only the uid is normal for a second
+        // user.
         if let [_, _, ..] = *cluster.names_taken {
             let detail = format!(
                 "other processes on this host use the node names {}, so this node is named {}, and peers that look for \

@@ -1,4 +1,4 @@
-//! Escapes text from outside, such as names from EPMD and from peers, so that it cannot drive a
+//! Escapes text from outside, such as names from EPMD and from peers, so that it cannot control a
 //! terminal: move the cursor, reorder or hide text, or begin a line. Pure.
 //!
 //! The escaped characters are, in the terms of the Unicode Character Database, general category Cc,
@@ -17,7 +17,7 @@ pub fn is_forbidden(c: char) -> bool {
 }
 
 /// Returns whether a character is escaped: a forbidden one, or one without width. Some languages
-/// need the latter in words, so a registration may contain them.
+/// need characters without width in words, so a registration may contain them.
 #[must_use]
 pub fn is_escaped(c: char) -> bool {
     is_forbidden(c)
@@ -25,8 +25,8 @@ pub fn is_escaped(c: char) -> bool {
         || matches!(c, '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
-/// Escapes text for people: each such character becomes an escape sequence of Rust, such as `\n` or
-/// `\u{1b}`.
+/// Escapes text for people: each character for which [`is_escaped`] is true becomes an escape
+/// sequence of Rust, such as `\n` or `\u{1b}`.
 #[must_use]
 pub fn text(text: &str) -> Cow<'_, str> {
     replaced(text, is_escaped, escape)
@@ -59,9 +59,9 @@ pub fn coloured(text: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// Escapes JSON text: each such character becomes a JSON escape such as `\u001b`, which has the same
-/// value. Line ends are kept, since they are outside strings in JSON. A character outside the basic
-/// plane becomes a surrogate pair (RFC 8259, section 7).
+/// Escapes JSON text: each character for which [`is_escaped`] is true becomes a JSON escape such as
+/// `\u001b`, which has the same value. Line ends are kept, because in JSON they are always outside
+/// strings. A character outside the basic plane becomes a surrogate pair (RFC 8259, section 7).
 #[must_use]
 pub fn json(text: &str) -> Cow<'_, str> {
     replaced(

@@ -1,6 +1,6 @@
 //! The limits of the daemon, each with its unit and the test that crosses it. The limits of the
-//! commands are in `limits/command.rs`, those of the node in [`beam::limits`]. Tuning constants are
-//! private to the module that uses them, under the heading "Tuning constants".
+//! commands are in `limits/command.rs`, the limits of the node in [`beam::limits`]. Tuning
+//! constants are private to the module that uses them, under the heading "Tuning constants".
 
 mod command;
 
@@ -75,8 +75,9 @@ pub const HOST_PAUSE: Duration = Duration::from_secs(1);
 /// `cluster::hosts::tracker::tests::a_daemon_that_does_not_answer_is_asked_with_growing_pauses`.
 pub const HOST_PAUSE_LONGEST: Duration = Duration::from_secs(60);
 
-/// Interval at which a host is asked even without an event from it, in case an event was lost.
-/// Crossed by `cluster::hosts::tracker::tests::a_daemon_without_events_is_asked_at_intervals`.
+/// Interval at which a host is asked for a snapshot even if no event is missing, in case the last
+/// event was lost. Crossed by
+/// `cluster::hosts::tracker::tests::a_daemon_without_events_is_asked_at_intervals`.
 pub const HOST_REFRESH: Duration = Duration::from_secs(300);
 
 /// How long a lost host is shown. Crossed by
@@ -102,8 +103,8 @@ pub const TIME: Duration = Duration::from_secs(253_402_300_800);
 /// `the_daemon_serves_epmd_to_real_nodes_if_none_runs`.
 pub const EPMD_POLL: Duration = Duration::from_millis(500);
 
-/// How long the name of a node must be absent from this host's EPMD before the node has ended:
-/// after a restart of EPMD, nodes register again within 2 s. Crossed by
+/// How long the name of a node must be absent from this host's EPMD before the node counts as
+/// ended. After a restart of EPMD, nodes register again within 2 s. Crossed by
 /// `cluster::plugins::refusing::tests::a_name_must_be_absent_for_a_while_before_its_node_has_ended`.
 pub const EPMD_ABSENCE: Duration = Duration::from_secs(5);
 
@@ -247,7 +248,7 @@ pub const HTTP_HEADERS: usize = 100;
 pub const HTTP_HEAD: usize = 16 * 1024;
 
 /// Most connections served at a time. For one more, the process with the most idle connections
-/// loses the one that has been idle longest. Crossed by `tests/api_crowds.rs`,
+/// loses its longest-idle connection. Crossed by `tests/api_crowds.rs`,
 /// `the_connection_that_was_idle_longest_is_closed`.
 pub const HTTP_CONNECTIONS: usize = 256;
 
@@ -349,9 +350,8 @@ pub const LOG_DIALS: u64 = 10;
 /// change. Crossed by `tests/vanish.rs`, `a_removed_socket_is_bound_again`.
 pub const OWN_FILES: Duration = Duration::from_secs(1);
 
-/// How long a daemon whose home has vanished still answers before it ends, so that clients can read
-/// the reason. Crossed by `tests/vanish.rs`,
-/// `a_removed_home_ends_the_daemon_and_is_not_created_again`.
+/// How long the daemon still answers after its home has vanished, so that clients can read the
+/// reason. Crossed by `tests/vanish.rs`, `a_removed_home_ends_the_daemon_and_is_not_created_again`.
 pub const HOME_LOST: Duration = Duration::from_secs(2);
 
 /// Grace period of a shutdown. Crossed by `tests/boot.rs`, `a_stop_does_not_wait_for_a_slow_disk`.

@@ -8,9 +8,9 @@ use hecate_daemon::runtimes::Runtimes;
 use hecate_daemon::{daemon, log};
 
 /// The allocator. It returns memory to the system after large messages from peers, with glibc and
-/// with musl; its options are in `.cargo/config.toml`. glibc's own allocator does not: when a large
-/// block is freed, its threshold for `mmap` rises to as much as 32 MiB, and the arena of each thread
-/// keeps smaller blocks.
+/// with musl. Its options are in `.cargo/config.toml`. The allocator of glibc does not return this
+/// memory: when a large block is freed, its threshold for `mmap` rises to as much as 32 MiB, and
+/// the arena of each thread keeps smaller blocks.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 

@@ -1,8 +1,8 @@
-//! The counters and histograms of the process. Modules update them, and the API serves them together
-//! with values that it reads from views.
+//! The counters and histograms of the process. Modules update them, and the API serves them
+//! together with values that it reads from views.
 //!
-//! The metrics belong to the process, as its memory and file descriptors do. So they are static, and
-//! no module passes them to another.
+//! The metrics belong to the process, as its memory and file descriptors do. So they are static,
+//! and no module passes them to another.
 
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -11,8 +11,9 @@ use prometheus::core::Collector as _;
 use prometheus::proto::MetricFamily;
 use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts};
 
-/// The upper bounds of the buckets of every histogram, in seconds: from a call that only reads memory
-/// to one that waits for the disk or for the daemon to become ready.
+/// The upper bounds of the buckets of every histogram, in seconds. The lowest are for calls that
+/// only read memory, the highest for calls that wait for the disk or for the daemon to become
+/// ready.
 const BOUNDS: [f64; 12] = [0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0];
 
 /// The metrics, or the error that [`families`] returns. After an error, nothing is counted.

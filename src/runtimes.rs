@@ -15,8 +15,8 @@ use crate::limits;
 /// computation, so more threads would only cost memory.
 const WORKER_THREADS: usize = 8;
 
-/// Blocking threads of the registry and the API, at most: one for each of [`limits::CLEAN_UPS`], and
-/// as many more. More blocking calls wait for a thread; each thread costs memory.
+/// Blocking threads of the registry and the API, at most: one for each of [`limits::CLEAN_UPS`],
+/// and as many more. More blocking calls wait for a thread; each thread costs memory.
 const API_BLOCKING_THREADS: usize = 2 * limits::CLEAN_UPS;
 
 /// Blocking threads of the node, at most: [`beam::limits::RESOLVERS`],

@@ -3,7 +3,7 @@
 //!
 //! Without that variable nothing is sent. The texts come from [`crate::daemon`], as does the check
 //! that must succeed before the watchdog is notified. The crate does not support sockets in the
-//! abstract namespace, whose names begin with `@`; systemd's own socket is a path.
+//! abstract namespace, whose names begin with `@`. The socket of systemd itself has a path.
 
 use std::convert::Infallible;
 use std::future::pending;
@@ -104,8 +104,8 @@ async fn send_changes(first: State, mut wanted: watch::Receiver<State>, send: im
     }
 }
 
-/// Notifies the watchdog, if there is one, at half of its interval. `answers` must return before each
-/// notification, so a task that hangs in it makes the service manager restart the daemon.
+/// Notifies the watchdog, if there is one, at half of its interval. `answers` must return before
+/// each notification, so a task that hangs in it makes the service manager restart the daemon.
 pub async fn feed_watchdog(answers: impl AsyncFn()) -> Infallible {
     match sd_notify::watchdog_enabled().filter(|time| !time.is_zero()) {
         Some(time) => feed(time / 2, answers, async || send(Message::Watchdog).await).await,

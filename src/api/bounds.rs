@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::places::Capacity;
 use crate::limits;
 
-/// The limits of the server. The defaults are those of `limits.rs`; tests use smaller ones.
+/// The limits of the server. The defaults are in `limits.rs`; tests use smaller ones.
 #[derive(Debug, Clone)]
 pub struct Limits {
     /// Connections served at a time. For one more, the connection that has been idle longest is

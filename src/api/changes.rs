@@ -87,8 +87,8 @@ fn nodes(view: &ClusterView) -> Nodes {
     connected.map(|peer| (peer.name.clone(), peer.since)).collect()
 }
 
-/// Returns the events that lead from one state to that of the view. A node that has reconnected
-/// since then goes down and up.
+/// Returns the events that lead from the state `before` to the state of the view. A node that has
+/// reconnected meanwhile goes down and up.
 fn events(before: &Reported, now: &Reported, view: &ClusterView) -> Vec<Bytes> {
     let differ = |node: &&NodeName| before.nodes.get(*node) != now.nodes.get(*node);
     let gone = before.nodes.keys().filter(differ).map(|node| ("node_down_v1", node));

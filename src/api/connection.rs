@@ -77,7 +77,7 @@ impl Connections {
         Place { connections: self.clone(), id, limited, streaming: Notify::new(), closed }
     }
 
-    /// Closes the oldest limited connection; if there is none, the one that has been idle longest.
+    /// Closes the oldest limited connection, or else the connection that has been idle longest.
     /// Returns whether a connection was closed.
     pub(super) fn close_one(&self) -> bool {
         let closed = self.lock().take_one();

@@ -31,8 +31,8 @@ pub struct Context {
 }
 
 impl Context {
-    /// Returns the latest view of the cluster. Other code must not borrow the view: two borrows held
-    /// at once can deadlock with the task that publishes the next view.
+    /// Returns the latest view of the cluster. Other code must not borrow the view: two borrows
+    /// held at once can deadlock with the task that publishes the next view.
     pub(super) fn cluster(&self) -> Arc<ClusterView> {
         Arc::clone(&self.cluster.borrow())
     }

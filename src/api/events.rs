@@ -2,10 +2,11 @@
 //! section 9.2).
 //!
 //! As hecate-web's reader expects, each event is one chunk of the body and has one `data:` line of
-//! JSON, and the heartbeat is a comment. A stored event has the registry's revision as its `id:`, so
-//! a client that reconnects with `Last-Event-ID` receives the events that it missed. Events of nodes
-//! are not stored and have no id. Nothing is queued for a slow client: a stream reads the next event
-//! when the previous one is written. `stall` closes a connection whose client stops reading.
+//! JSON, and the heartbeat is a comment. A stored event has the registry's revision as its `id:`,
+//! so a client that reconnects with `Last-Event-ID` receives the events that it missed. Events of
+//! nodes are not stored and have no id. Nothing is queued for a slow client: a stream reads the
+//! next event when the previous one is written. `stall` closes a connection whose client stops
+//! reading.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -141,8 +142,8 @@ impl Stream {
         let Snapshot { bytes, revision, nodes } =
             self.listing.snapshot(view, &self.context.plugin_nodes(), &self.context.home);
         if self.sent_snapshot == Some(revision) {
-            // Slower streams still read this snapshot, and it is too old to continue from. The client
-            // reconnects later.
+            // Slower streams still read this snapshot, and it is too old to continue from. The
+            // client reconnects later.
             return Err(Ended);
         }
         self.sent_snapshot = Some(revision);

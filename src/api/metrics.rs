@@ -2,8 +2,8 @@
 //! text format (version 0.0.4), written by the crate `prometheus`.
 //!
 //! Names follow Prometheus' conventions: base units, `_total` for counters, `process_` for metrics
-//! of any process. Labels have few values: patterns of routes, codes, states, configured scopes. The
-//! page only reads, so it is served in every state of the daemon.
+//! of any process. Labels have few values: patterns of routes, codes, states, configured scopes.
+//! The page only reads, so it is served in every state of the daemon.
 
 use std::time::Duration;
 

@@ -1,10 +1,11 @@
-//! Which connections the API serves, and which one it closes for another: pure, without a clock.
+//! Decides which connections the API serves, and which it closes for new ones. Pure, without a
+//! clock.
 //!
 //! A connection that waits for its client (for a head, for a body, or for an answer to be read) may
-//! be evicted at any time. The owner with the most waiting connections loses the one that has
-//! waited longest, so that a client with many connections displaces its own first. A connection that waits for
-//! the daemon is never evicted, and neither is an event stream. If no place is free and no
-//! connection may be evicted, a new connection is limited: it may call only the probes, unless a
+//! be evicted at any time. The owner with the most waiting connections loses the connection that
+//! has waited longest. So a client with many connections displaces its own first. A connection that
+//! waits for the daemon is never evicted, and neither is an event stream. If no place is free and
+//! no connection may be evicted, a new connection is limited. It may call only the probes, unless a
 //! place is free when its request head arrives. Each operation costs O(log n) in the number of
 //! connections.
 
@@ -202,7 +203,8 @@ impl<T> Places<T> {
         }
     }
 
-    /// Records that the daemon waits for the client to send a head or a body, or to read a response.
+    /// Records that the daemon waits for the client to send a head or a body, or to read a
+    /// response.
     pub(super) fn waits(&mut self, id: u64) {
         let id = Moment(id);
         let Some(Connection { owner, state: State::Works, .. }) = self.connections.get(&id) else { return };
@@ -238,8 +240,8 @@ impl<T> Places<T> {
         Ok(())
     }
 
-    /// Removes a connection that has ended or must end. Returns the value that closes it; none if it
-    /// was already removed.
+    /// Removes a connection that has ended or must end. Returns the value that closes it; none if
+    /// it was already removed.
     pub(super) fn leave(&mut self, id: u64) -> Option<T> {
         self.remove(Moment(id))
     }

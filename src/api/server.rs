@@ -1,8 +1,8 @@
 //! Accepts connections, and responds to every request.
 //!
-//! Hyper implements HTTP/1.1 (RFC 9112); [`Limits`] are the limits around it. Hyper itself refuses a
-//! head that is not HTTP, is too long or has too many fields, with an empty 400 or 431. Every other
-//! error response is a [`Problem`].
+//! Hyper implements HTTP/1.1 (RFC 9112); [`Limits`] are the limits around it. Hyper itself refuses
+//! a head that is not HTTP, is too long or has too many fields, with an empty 400 or 431. Every
+//! other error response is a [`Problem`].
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -254,7 +254,8 @@ mod tests {
         assert!(answer.starts_with("HTTP/1.1 403 Forbidden\r\n"), "{answer}");
         assert!(answer.contains("\"code\":\"forbidden\"") && answer.contains("uid 4242"), "{answer}");
 
-        // At most 16 at a time. For one more, the oldest is closed, never that of an allowed user.
+        // At most 16 at a time. For one more, the oldest is closed, but never a connection of an
+        // allowed user.
         let mut silent = Vec::new();
         for uid in 1..=16 {
             let (ours, theirs) = UnixStream::pair().expect("a pair");

@@ -161,8 +161,8 @@ fn place(
     Ok(Inode::from(&metadata))
 }
 
-/// Returns the name of the draft, such as `.api.new` for `api.sock`: in the same directory, the same
-/// at each start, and not longer.
+/// Returns the path of the draft, such as `.api.new` for `api.sock`. It is in the same directory,
+/// and the same at each start. It is not longer than a path that ends in `.sock`.
 fn draft_name(path: &Path) -> Result<PathBuf, BindError> {
     let no_name = || BindError::NoName(path.to_owned());
     let directory = path.parent().ok_or_else(no_name)?;
@@ -204,8 +204,8 @@ impl SocketFile {
         &self.path
     }
 
-    /// Returns whether the file at the path is our socket. Our socket stays open, so its inode number
-    /// is not reused.
+    /// Returns whether the file at the path is our socket. Our socket stays open, so its inode
+    /// number is not reused.
     #[must_use]
     pub fn look(&self) -> Sight {
         Sight::at(&self.path, self.inode)

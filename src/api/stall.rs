@@ -1,7 +1,7 @@
 //! A connection on which a write fails if it makes no progress for a while.
 //!
-//! Hyper limits the time for reading, but not for writing: without this, a client that stops reading
-//! would keep its connection open for ever.
+//! Hyper limits the time for reading, but not for writing: without this, a client that stops
+//! reading would keep its connection open for ever.
 
 use std::io;
 use std::pin::Pin;

@@ -57,12 +57,13 @@ pub struct Problem {
 /// How severe a problem is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
-    /// Everything that was configured works, such as on a host without EPMD.
+    /// Everything that was configured works, for example on a host without EPMD.
     Notice,
-    /// The daemon serves, but data is lost, such as after a new start with an empty registry
-    /// because the database was damaged.
+    /// The daemon serves requests, but data was lost. For example, it started with an empty
+    /// registry because the database was damaged.
     Unhealthy,
-    /// The daemon serves requests, but does not run as configured, for example because its configured node name is in use.
+    /// The daemon serves requests, but does not run as configured. For example, its configured node
+    /// name is in use.
     NotReady,
 }
 

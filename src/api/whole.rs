@@ -1,5 +1,5 @@
-//! A response body whose bytes are all known, in parts that other bodies may share. Its response has
-//! a `Content-Length`.
+//! A response body whose bytes are all known, in parts that other bodies may share. Its response
+//! has a `Content-Length`.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;

@@ -1,8 +1,8 @@
 //! The command line: its commands, and which function runs each.
 //!
-//! Most commands are clients of a running daemon: they send requests to its socket (`support::client`).
-//! `run` starts the daemon itself. Only `gitops` changes files: its repository, and directories of
-//! home.
+//! Most commands are clients of a running daemon: they send requests to its socket
+//! (`support::client`). `run` starts the daemon itself. Only `gitops` changes files: its
+//! repository, and directories of home.
 
 use std::ffi::OsString;
 use std::io::Write as _;
@@ -220,8 +220,9 @@ fn completions(shell: Shell) -> Exit {
     };
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut command(), "hecate-daemon", &mut script);
-    // If the program's name has a hyphen, the bash script of clap_complete 4.6.11 stores a subcommand
-    // under one name and looks it up under another. Only those look-ups contain the replaced text.
+    // If the program's name has a hyphen, the bash script of clap_complete 4.6.11 stores a
+    // subcommand under one name and looks it up under another. Only those look-ups contain the
+    // replaced text.
     let script = String::from_utf8_lossy(&script).replace("hecate__subcmd__daemon", "hecate__daemon");
     page::verbatim(&script).exit()
 }

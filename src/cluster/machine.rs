@@ -244,13 +244,14 @@ impl ClusterMachine {
         failed.filter(|failed| is_plugins(failed.name)).filter_map(refusal).collect()
     }
 
-    /// Returns those of `refusing` whose owners must be looked up, each with its port.
+    /// Returns the nodes of `refusing` whose owners must be looked up, each with its port.
     #[must_use]
     pub fn unknown_owners(&self, refusing: &BTreeMap<NodeName, Refusal>) -> Vec<(NodeName, u16)> {
         self.refusing.strangers(refusing)
     }
 
-    /// Reports the changes since the last call. The arguments are those of [`Refusing::news`].
+    /// Reports the changes since the last call. The arguments are the same as for
+    /// [`Refusing::news`].
     pub fn report_refusing(
         &mut self,
         now: Instant,
@@ -278,8 +279,9 @@ impl ClusterMachine {
         self.is_stale = true;
     }
 
-    /// EPMD was asked for the names of this host. Returns whether EPMD counts as unavailable from now
-    /// on: after [`limits::EPMD_ABSENCE`] without an answer, in which it could have been restarted.
+    /// EPMD was asked for the names of this host. Returns whether EPMD counts as unavailable from
+    /// now on: after [`limits::EPMD_ABSENCE`] without an answer, in which it could have been
+    /// restarted.
     pub fn epmd_answered(&mut self, now: Instant, answer: Result<(), String>) -> bool {
         let was_silent = self.is_epmd_silent;
         match answer {

@@ -1,5 +1,5 @@
-//! The policy of the cluster: the proxies of plugins, the status of plugins according to their nodes,
-//! and which peers to find and to introduce.
+//! The policy of the cluster: the proxies of plugins, the status of plugins according to their
+//! nodes, and which peers to find and to introduce.
 //!
 //! ```text
 //! registry view  -> proxies    -> node: a proxy for each running plugin, in pg

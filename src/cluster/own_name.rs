@@ -2,10 +2,10 @@
 //!
 //! [`Registrar`] finds, starts or serves an EPMD.
 //!
-//! If the default name is taken, we wait for a predecessor that is stopping and then append our
+//! If the default name is taken, we wait, because a predecessor may be stopping. Then we append our
 //! uid, so that a second user of the host needs no configuration. Any user of the host can register
-//! both names, so if the second is taken too, we append six digits, which cannot be predicted. A
-//! configured name is never replaced.
+//! both names. So if the second name is taken too, we append six digits, which cannot be predicted.
+//! A configured name is never replaced.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -68,9 +68,10 @@ pub struct Epmd {
 }
 
 impl Epmd {
-    /// Returns the EPMD at `epmd_port`, for a node that listens on the port of `listener`. An EPMD that
-    /// we start or serve listens on `addresses` (`ERL_EPMD_ADDRESS`) and on loopback. Without
-    /// addresses, the system's EPMD listens on all addresses, and ours on those of `listener`.
+    /// Returns the EPMD at `epmd_port`, for a node that listens on the port of `listener`. An EPMD
+    /// that we start or serve listens on `addresses` (`ERL_EPMD_ADDRESS`) and on loopback. Without
+    /// addresses, the system's EPMD listens on all addresses, and ours on the addresses of
+    /// `listener`.
     ///
     /// # Errors
     /// The address of the listener cannot be read.

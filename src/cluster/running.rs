@@ -1,5 +1,5 @@
-//! The handle of the cluster's task, with which `daemon` stops the task, checks that it is alive, and
-//! diagnoses nodes.
+//! The handle of the cluster's task, with which `daemon` stops the task, checks that it is alive,
+//! and diagnoses nodes.
 
 use beam::node::handle::Handle;
 use tokio::sync::{oneshot, watch};

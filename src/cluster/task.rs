@@ -1,10 +1,10 @@
 //! The task that runs the cluster's policy: joins the cluster, then passes changes between the
 //! registry and the node.
 //!
-//! [`ClusterMachine`] and the modules of [`crate::cluster::peers`] decide; this task carries out their
-//! effects. It compares their state with each view of the node, and with the view of the registry
-//! for the plugins that its events name, or for all plugins if it missed events. So a change can be
-//! late but not lost.
+//! [`ClusterMachine`] and the modules of [`crate::cluster::peers`] decide; this task carries out
+//! their effects. It compares their state with each view of the node and of the registry. In the
+//! registry's view, it compares only the plugins that events name, or all plugins if it missed
+//! events. So a change can be late but not lost.
 
 mod error;
 mod publish;
@@ -93,8 +93,9 @@ pub struct ClusterSettings {
     pub this_host: BTreeSet<String>,
 }
 
-/// Starts the task: opens the distribution port, joins the cluster when EPMD answers, and then keeps
-/// the registry and the node consistent. Returns the handle of the task, and the cluster's view.
+/// Starts the task: opens the distribution port, joins the cluster when EPMD answers, and then
+/// keeps the registry and the node consistent. Returns the handle of the task, and the cluster's
+/// view.
 ///
 /// # Errors
 /// See [`StartError`].
@@ -156,7 +157,8 @@ struct Start {
 
 async fn run(mut start: Start, show_node: watch::Sender<Option<Handle>>, mut stopped: oneshot::Receiver<()>) {
     let (publish, registry) = (start.publish.clone(), start.registry.clone());
-    // After the first failure to join, the registry judges the stored plugins by their sockets alone.
+    // After the first failure to join, the registry judges the stored plugins by their sockets
+    // alone.
     let (fail, mut failed) = watch::channel(false);
     let report = move |epmd, owners: &Arc<[EpmdOwner]>| {
         fail.send_replace(true);
@@ -364,7 +366,8 @@ impl Cluster {
     }
 
     /// Reports to the registry, once, that every node that could be found at the start has been
-    /// tried. The registry then checks the stored plugins, so the connected nodes are reported first.
+    /// tried. The registry then checks the stored plugins, so the connected nodes are reported
+    /// first.
     async fn settle(&mut self, node: &mut watch::Receiver<Arc<node_view::View>>) -> Result<(), Stopped> {
         if self.machine.settles(self.finder.settled()) {
             let view = node.borrow_and_update().clone();

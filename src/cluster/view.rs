@@ -146,7 +146,7 @@ pub struct DialFailure {
     pub at: SystemTime,
 }
 
-/// A connection, and the answers of the peer to questions about itself.
+/// A connection, and the answers of the peer about itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LinkView {
     /// Whether the peer is visible in `nodes()`.
@@ -180,8 +180,8 @@ pub enum NodeState {
     Unknown,
     /// It is connected.
     Connected,
-    /// It is not connected, with the code of the failure. A node that was connected has none until an
-    /// attempt fails although EPMD has its name.
+    /// It is not connected, with the code of the failure. A node that was connected has none until
+    /// an attempt fails although EPMD has its name.
     NotConnected(Option<DialCode>),
 }
 

@@ -324,8 +324,8 @@ pub struct Environment {
     pub hostname: String,
     /// The home directory of the user's account, for the error if `HOME` is not set.
     pub account_home: Option<PathBuf>,
-    /// Variables that are probably misspelled, each with the setting's variable that it resembles. At
-    /// most [`limits::MISSPELLED_VARIABLES`].
+    /// Variables that are probably misspelled, each with the setting's variable that it resembles.
+    /// At most [`limits::MISSPELLED_VARIABLES`].
     pub misspelled: Vec<(String, &'static str)>,
 }
 
@@ -367,8 +367,8 @@ pub(super) fn misspelled(variables: impl IntoIterator<Item = (OsString, OsString
     variables.into_iter().filter_map(unknown).take(limits::MISSPELLED_VARIABLES).collect()
 }
 
-/// Returns the variable of a setting that has nearly this name. Other programs of Hecate have variables
-/// too, so only a few differences are allowed.
+/// Returns the variable of a setting that has nearly this name. Other programs of Hecate have
+/// variables too, so only a few differences are allowed.
 fn resembled(name: &str) -> Option<&'static str> {
     let own = name.strip_prefix(PREFIX)?;
     let most = (own.len() / 4).clamp(1, 3);

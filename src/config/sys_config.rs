@@ -2,7 +2,7 @@
 //!
 //! The crate `erl_tokenize` splits the text into tokens; nothing is evaluated. Other applications,
 //! and the values of unknown keys, are skipped by matching brackets. Size and depth are limited.
-//! The syntax is that of config(4) of OTP's kernel, without the inclusion of other files.
+//! The syntax follows config(4) of OTP's kernel, without the inclusion of other files.
 
 use std::path::{Path, PathBuf};
 

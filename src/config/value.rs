@@ -12,7 +12,8 @@ use super::error::Error;
 use super::source::Source;
 use crate::limits;
 
-/// A value that is not interpreted yet. Does not implement `Debug`, because the value may be the cookie.
+/// A value that is not interpreted yet. Does not implement `Debug`, because the value may be the
+/// cookie.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) enum Value {
     /// Text of a flag or variable, or a string, atom or binary in the file.

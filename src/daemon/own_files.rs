@@ -1,10 +1,10 @@
 //! Watches the daemon's own files while it runs: home, its namespace, the lock, the run files, the
 //! socket and the database.
 //!
-//! Files that vanished inside an existing home are created again. If home was removed or replaced, or
-//! if a second daemon holds the lock, the process ends, so that a supervisor can act.
-//! `layout::decide` makes these decisions, and the registry checks its database. All file access runs
-//! in blocking threads.
+//! Files that vanished inside an existing home are created again. If home was removed or replaced,
+//! or if a second daemon holds the lock, the process ends, so that a supervisor can act.
+//! `layout::decide` makes these decisions, and the registry checks its database. All file access
+//! runs in blocking threads.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,9 +23,9 @@ use crate::registry::{self, FileCheck};
 
 // ---- Tuning constants -----------------------------------------------------------------------
 
-/// How soon the check that confirms a loss follows the one that found it. More means that an `rm
-/// -rf` that is still running has ended; less means that files are made again sooner. Shorter than
-/// [`limits::OWN_FILES`].
+/// The delay between the check that finds a loss and the check that confirms it. It must be long
+/// enough for a running `rm -rf` to end. A shorter delay means that files are created again sooner.
+/// It must be shorter than [`limits::OWN_FILES`].
 const OWN_FILES_AGAIN: Duration = Duration::from_millis(250);
 
 /// The result of the last check.
@@ -102,7 +102,8 @@ pub(super) fn watch(
     report
 }
 
-/// Checks all files, given the result of the previous check. Returns the outcome and the new result.
+/// Checks all files, given the result of the previous check. Returns the outcome and the new
+/// result.
 type Check = dyn Fn(Sights) -> (Outcome, Sights) + Send + Sync;
 
 /// Returns when the receiver is dropped, or after a panic in a check. The latter drops the sender,
@@ -190,7 +191,8 @@ impl OwnFiles {
             Decision::Continue { repairs, foreign_socket } => {
                 let mut problem = foreign_socket.then(|| self.foreign_socket());
                 for repair in repairs {
-                    // Home may have been replaced just now, and the new directory must not be changed.
+                    // Home may have been replaced just now, and the new directory must not be
+                    // changed.
                     if let Err(loss) = self.layout.check_home() {
                         return Outcome::End(self.lost(loss));
                     }

@@ -1,5 +1,5 @@
-//! Lists what plugins have created in their namespaces: connector sockets and additional directories.
-//! Read-only.
+//! Lists what plugins have created in their namespaces: connector sockets and additional
+//! directories. Read-only.
 
 use std::ffi::{OsStr, OsString};
 use std::os::fd::OwnedFd;
@@ -38,8 +38,8 @@ pub struct Connector {
 }
 
 impl Layout {
-    /// Lists the contents of a namespace, at most [`limits::CONTENTS`] of each kind. A missing directory
-    /// counts as empty.
+    /// Lists the contents of a namespace, at most [`limits::CONTENTS`] of each kind. A missing
+    /// directory counts as empty.
     ///
     /// # Errors
     /// See [`LayoutError`].

@@ -1,8 +1,9 @@
 //! Creates and opens the directories of namespaces.
 //!
-//! Everything below home is opened relative to one descriptor of home, and no symbolic link below home
-//! is followed (`openat2(2)` with `RESOLVE_BENEATH` and `RESOLVE_NO_SYMLINKS`). The mode and the owner
-//! of a directory that existed before are never changed, and only empty directories are removed.
+//! Everything below home is opened relative to one descriptor of home, and no symbolic link below
+//! home is followed (`openat2(2)` with `RESOLVE_BENEATH` and `RESOLVE_NO_SYMLINKS`). The mode and
+//! the owner of a directory that existed before are never changed, and only empty directories are
+//! removed.
 
 use std::ffi::OsStr;
 use std::io;
@@ -60,7 +61,8 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// Opens home, and creates it if it is missing. Symbolic links in the path of home are followed.
+    /// Opens home, and creates it if it is missing. Symbolic links in the path of home are
+    /// followed.
     ///
     /// # Errors
     /// Home can neither be opened nor created.
@@ -235,8 +237,8 @@ impl Modes {
         });
         result.map_err(|(doing, errno)| {
             if is_new {
-                // Otherwise the next attempt would take it for an existing directory, whose attributes are not
-                // changed. `rmdir` removes it only if it is empty.
+                // Otherwise the next attempt would take it for an existing directory, whose
+                // attributes are not changed. `rmdir` removes it only if it is empty.
                 let _ = fs::unlinkat(parent, name, AtFlags::REMOVEDIR);
             }
             explain(doing, parent, parent_path, Path::new(name), errno)

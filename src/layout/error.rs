@@ -30,7 +30,8 @@ pub enum LayoutError {
         /// The permission bits of `parent`.
         mode: u32,
     },
-    /// A namespace that was set aside could not be put back, because another one was created meanwhile.
+    /// A namespace that was set aside could not be put back, because another one was created
+    /// meanwhile.
     #[error("{path} was created again while its data was set aside; the data is in {kept}: move back what you need, and remove \
              the rest", path = path.display(), kept = kept.display())]
     Kept {

@@ -1,8 +1,8 @@
-//! Checks whether home and the daemon's own namespace are still the opened ones, and restores missing
-//! directories.
+//! Checks whether home and the daemon's own namespace are still the opened ones, and restores
+//! missing directories.
 //!
-//! The descriptor of home stays open. So its inode number is not reused, and nothing is ever written
-//! into a directory that replaced it.
+//! The descriptor of home stays open. So its inode number is not reused, and nothing is ever
+//! written into a directory that replaced it.
 
 use std::io;
 use std::path::PathBuf;
@@ -21,8 +21,8 @@ impl Layout {
         Sight::of(|home| home == self.root_inode(), found(std::fs::metadata(self.home().root())))
     }
 
-    /// Checks that home is still there. Once home is lost, it remains lost for this process, even if it
-    /// comes back, because a refused request must not take effect later.
+    /// Checks that home is still there. Once home is lost, it remains lost for this process, even
+    /// if it comes back, because a refused request must not take effect later.
     ///
     /// # Errors
     /// How it was lost.
@@ -38,8 +38,8 @@ impl Layout {
         Err(*self.lost().get_or_init(|| loss))
     }
 
-    /// Returns the paths in the daemon's own namespace that are not directories: missing ones, and other
-    /// files such as symbolic links.
+    /// Returns the paths in the daemon's own namespace that are missing or are not directories, for
+    /// example symbolic links.
     #[must_use]
     pub fn missing_own(&self) -> Vec<PathBuf> {
         let base = self.home().own().base().to_owned();
@@ -52,8 +52,8 @@ impl Layout {
         all
     }
 
-    /// Creates the missing directories of the daemon's own namespace, and logs each. Home itself must
-    /// exist, see [`Self::check_home`].
+    /// Creates the missing directories of the daemon's own namespace, and logs each. Home itself
+    /// must exist, see [`Self::check_home`].
     ///
     /// # Errors
     /// See [`LayoutError`].
@@ -69,8 +69,8 @@ impl Layout {
         Ok(())
     }
 
-    /// Returns whether the daemon's namespace is still the locked one. Always true for a layout without
-    /// a lock.
+    /// Returns whether the daemon's namespace is still the locked one. Always true for a layout
+    /// without a lock.
     #[must_use]
     pub fn is_locked(&self) -> bool {
         let sight = self.lock().map_or(Sight::Ours, |lock| lock.compare_base(self));

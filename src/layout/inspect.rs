@@ -1,5 +1,5 @@
-//! Inspects the directories of a home for `doctor`, whether a daemon uses it or not. Read-only: creates
-//! no directories and follows no symbolic links.
+//! Inspects the directories of a home for `doctor`, whether a daemon uses it or not. Read-only:
+//! creates no directories and follows no symbolic links.
 
 use std::fs::{self, Metadata};
 use std::io;
@@ -39,8 +39,8 @@ pub enum Found {
 }
 
 impl Home {
-    /// Inspects home, the daemon's own namespace with its subdirectories, and the other namespaces, at
-    /// most [`limits::PLUGINS`] of them.
+    /// Inspects home, the daemon's own namespace with its subdirectories, and the other namespaces,
+    /// at most [`limits::PLUGINS`] of them.
     #[must_use]
     pub fn inspect(&self) -> Vec<Place> {
         let root = self.root();

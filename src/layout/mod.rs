@@ -2,7 +2,7 @@
 //! sockets and of purged data.
 //!
 //! It follows no symbolic link below home, and does not change existing directories. It does not
-//! depend on the state of plugins. All functions block, except those of `paths`, `own_files` and
+//! depend on the state of plugins. All functions block, except in `paths`, `own_files` and
 //! `socket::stale`.
 
 mod contents;

@@ -2,8 +2,8 @@
 //! replaced. Pure: the caller checks the paths.
 //!
 //! Inside an existing home, missing files are created again. Home itself is never created again,
-//! because the daemon cannot know whether it comes back, as after a mount. Files of other processes at
-//! the daemon's paths are reported and not changed.
+//! because the daemon cannot know whether it comes back, as after a mount. Files of other processes
+//! at the daemon's paths are reported and not changed.
 
 use std::path::Path;
 
@@ -14,8 +14,8 @@ use crate::files::Sight;
 pub struct Sights {
     /// Home.
     pub home: Sight,
-    /// The directories of the daemon's own namespace. Never [`Sight::Foreign`], because any directory
-    /// can be used. A symbolic link counts as missing.
+    /// The directories of the daemon's own namespace. Never [`Sight::Foreign`], because any
+    /// directory can be used. A symbolic link counts as missing.
     pub directories: Sight,
     /// The locked directories.
     pub lock: Sight,

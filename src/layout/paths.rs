@@ -71,8 +71,8 @@ impl Home {
         Ok(Self { root, own })
     }
 
-    /// Creates a home from the daemon's own namespace, the `data_dir` of the configuration. Home is its
-    /// parent.
+    /// Creates a home from the daemon's own namespace, the `data_dir` of the configuration. Home is
+    /// its parent.
     ///
     /// # Errors
     /// `data_dir` is relative, is not UTF-8, has no parent, or has the name of a plugin.

@@ -1,10 +1,10 @@
 //! Removes the namespace of a plugin. First it is renamed, which is atomic, then it is emptied and
 //! removed.
 //!
-//! The new name contains the revision of the purge. After a crash, the next start compares it with the
-//! registry ([`Layout::settle_purges`]): a recorded purge is finished, and any other namespace is put
-//! back. Symbolic links are not followed and mount points not crossed, so nothing outside the namespace
-//! is removed.
+//! The new name contains the revision of the purge. After a crash, the next start compares it with
+//! the registry ([`Layout::settle_purges`]): a recorded purge is finished, and any other namespace
+//! is put back. Symbolic links are not followed and mount points not crossed, so nothing outside
+//! the namespace is removed.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -96,8 +96,8 @@ impl Layout {
     /// Renames a namespace back, unless another one was created at its path.
     ///
     /// # Errors
-    /// It was renamed to a third name, which is in the error. With its present name it could be removed
-    /// later, because another event will have the revision in that name.
+    /// It was renamed to a third name, which is in the error. With its present name it could be
+    /// removed later, because another event will have the revision in that name.
     pub fn put_namespace_back(&self, aside: &SetAside) -> Result<(), LayoutError> {
         self.rename(&aside.name(), aside.plugin.as_str()).or_else(|_| {
             let kept = aside.kept_name();
@@ -129,8 +129,8 @@ impl Layout {
         }
     }
 
-    /// Completes or reverts purges that a crash interrupted. A purge up to `revision` is recorded, and its namespace
-    /// is returned for removal. The namespace of any other purge is put back.
+    /// Completes or reverts purges that a crash interrupted. A purge up to `revision` is recorded,
+    /// and its namespace is returned for removal. The namespace of any other purge is put back.
     ///
     /// # Errors
     /// Home cannot be read.
@@ -186,8 +186,8 @@ impl Removal {
     /// removed. `top` is the directory that was set aside.
     fn empty(&mut self, top: BorrowedFd<'_>, dir: BorrowedFd<'_>, depth: usize) {
         let mut stuck = BTreeSet::new();
-        // Reading a directory while it changes may skip entries. So it is read again until it has only
-        // entries that cannot be removed.
+        // Reading a directory while it changes may skip entries. So it is read again until it has
+        // only entries that cannot be removed.
         while stuck.len() < limits::PURGE_PAGE {
             let page = match entries(dir, limits::PURGE_PAGE, |name, _| !stuck.contains(name)) {
                 Ok(page) => page,
@@ -234,8 +234,8 @@ impl Removal {
         }
     }
 
-    /// Moves a directory that is too deep up into `top`, where it is emptied later. So any depth can be
-    /// removed with at most [`limits::PURGE_DEPTH`] open directories.
+    /// Moves a directory that is too deep up into `top`, where it is emptied later. So any depth
+    /// can be removed with at most [`limits::PURGE_DEPTH`] open directories.
     fn move_up(&mut self, top: BorrowedFd<'_>, parent: BorrowedFd<'_>, name: &OsStr) {
         loop {
             let new = format!(".deep-{}", self.next);

@@ -1,10 +1,10 @@
-//! The files in `run/`: the lock that excludes a second daemon, `daemon.pid` and `daemon.state`, and
-//! the removal of these files after a plugin has died.
+//! The files in `run/`: the lock that excludes a second daemon, `daemon.pid` and `daemon.state`,
+//! and the removal of these files after a plugin has died.
 //!
-//! The lock is `flock(2)` on the daemon's namespace and on its `run/`, so a second daemon is refused
-//! even if one of them was created again. The files contain a decimal pid or one word, without a
-//! newline. If they exist while the lock is free, the daemon has crashed. A plugin's files are removed
-//! only if the process that they name is known to have ended.
+//! The lock is `flock(2)` on the daemon's namespace and on its `run/`. So a second daemon is
+//! refused even if one of the two directories was created again. The files contain a decimal pid or
+//! one word, without a newline. If they exist while the lock is free, the daemon has crashed. A
+//! plugin's files are removed only if the process that they name is known to have ended.
 
 use std::io::{self, Read as _};
 use std::os::fd::OwnedFd;
@@ -23,7 +23,8 @@ use crate::plugin::PluginName;
 
 impl RunLock {
     /// Locks the daemon's own namespace and its `run/`. Waits for up to [`LOCK_PATIENCE`],
-    /// because a program that a killed daemon was starting inherits its locks until `exec` closes them.
+    /// because a program that a killed daemon was starting inherits its locks until `exec` closes
+    /// them.
     ///
     /// # Errors
     /// [`RunError::Held`] if another daemon holds the lock.
@@ -50,8 +51,8 @@ impl RunLock {
         sights.into_iter().find(|sight| *sight != Sight::Ours).unwrap_or(Sight::Ours)
     }
 
-    /// Compares the locked namespace with the one at its path. While they are the same, no second daemon
-    /// can start.
+    /// Compares the locked namespace with the one at its path. While they are the same, no second
+    /// daemon can start.
     pub(super) fn compare_base(&self, layout: &Layout) -> Sight {
         compare(&self.held().base, layout.home().own().base())
     }
@@ -70,8 +71,8 @@ impl RunLock {
         Ok(())
     }
 
-    /// Returns the descriptor to keep: `held` if both descriptors are of the same directory, else `found`,
-    /// which is locked.
+    /// Returns the descriptor to keep: `held` if both descriptors are of the same directory, else
+    /// `found`, which is locked.
     fn renewed(&self, held: &Arc<OwnedFd>, found: Arc<OwnedFd>, run: &OwnedFd) -> Result<Arc<OwnedFd>, RunError> {
         let id = |fd: &OwnedFd| fs::fstat(fd).map(|stat| (stat.st_dev, stat.st_ino));
         match (id(held), id(&found)) {
@@ -90,8 +91,8 @@ pub struct Process {
     pid: i32,
     /// The start time in clock ticks after boot, field 22 of `/proc/pid/stat`.
     started: u64,
-    /// Whether it is in the daemon's pid namespace. If not, a pid that it writes to a file means another
-    /// process here.
+    /// Whether it is in the daemon's pid namespace. If not, a pid that it writes to a file means
+    /// another process here.
     shares_pid_namespace: bool,
 }
 
@@ -129,7 +130,8 @@ fn is_dead(state: char) -> bool {
 /// Returns the state and start time of a process, from `/proc/pid/stat` (proc_pid_stat(5)).
 fn stat(pid: i32) -> io::Result<(char, u64)> {
     let text = proc_file(pid, "stat")?;
-    // Field 2 is the name in parentheses. The name may contain parentheses, so the last one ends it.
+    // Field 2 is the name in parentheses. The name may contain parentheses, so the last one ends
+    // it.
     let mut fields = text.rsplit(')').next().unwrap_or_default().split_ascii_whitespace();
     let state = fields.next().and_then(|field| field.chars().next());
     let started = fields.nth(18).and_then(|field| field.parse().ok());
@@ -137,7 +139,7 @@ fn stat(pid: i32) -> io::Result<(char, u64)> {
 }
 
 /// Returns whether a process is in the daemon's pid namespace. `NSpid` in `/proc/pid/status`
-/// (proc_pid_status(5)) has one pid for each namespace from the daemon's to that of the process.
+/// (proc_pid_status(5)) has one pid for each namespace from the daemon's to the process's.
 fn is_in_own_pid_namespace(pid: i32) -> bool {
     has_one_pid(&proc_file(pid, "status").unwrap_or_default())
 }
@@ -156,9 +158,9 @@ fn has_one_pid(status: &str) -> bool {
 }
 
 impl Layout {
-    /// Removes `daemon.pid` and `daemon.state` of a plugin, if `process` wrote them and has ended. Returns
-    /// whether they were removed. A pid from another process may belong to another pid namespace, so it is
-    /// not used.
+    /// Removes `daemon.pid` and `daemon.state` of a plugin, if `process` wrote them and has ended.
+    /// Returns whether they were removed. A pid from another process may belong to another pid
+    /// namespace, so it is not used.
     ///
     /// # Errors
     /// See [`RunError`].
@@ -179,9 +181,9 @@ impl Layout {
 }
 
 impl Layout {
-    /// Returns six digits for the node's name, which are needed if all simpler names are in use. They
-    /// are random and saved, so they are the same at each start. If the saved digits equal `other_than`,
-    /// which are in use too, new ones replace them.
+    /// Returns six digits for the node's name, which are needed if all simpler names are in use.
+    /// They are random and saved, so they are the same at each start. If the saved digits equal
+    /// `other_than`, which are in use too, new ones replace them.
     ///
     /// # Errors
     /// They could not be saved, or the system has no random numbers.

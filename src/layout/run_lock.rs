@@ -132,8 +132,8 @@ impl RunLock {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns the pid in `daemon.pid`. Before this process writes its own, it is that of a daemon that
-    /// crashed.
+    /// Returns the pid in `daemon.pid`. Until this process writes its own, this is the pid of a
+    /// daemon that crashed.
     #[must_use]
     pub fn pid(&self) -> Option<i32> {
         read_pid(&self.held().run)
@@ -156,8 +156,8 @@ impl RunLock {
         self.write(STATE, &state.to_string())
     }
 
-    /// Removes `daemon.state` and then `daemon.pid`, at the end of an orderly shutdown. The lock remains
-    /// until it is dropped.
+    /// Removes `daemon.state` and then `daemon.pid`, at the end of an orderly shutdown. The lock
+    /// remains until it is dropped.
     ///
     /// # Errors
     /// A file could not be removed.
@@ -188,8 +188,8 @@ pub(super) fn compare(held: &OwnedFd, path: &Path) -> Sight {
     }
 }
 
-/// Locks a directory, and waits for the lock until `patience`. If another process holds it, the pid in
-/// `run` is added to the error.
+/// Locks a directory, and waits for the lock until `patience`. If another process holds it, the pid
+/// in `run` is added to the error.
 pub(super) fn lock(dir: &OwnedFd, run: &OwnedFd, path: &Path, patience: Instant) -> Result<(), RunError> {
     loop {
         match fs::flock(dir, FlockOperation::NonBlockingLockExclusive) {

@@ -11,7 +11,7 @@ pub static STRANGERS: Limit = Limit::new("connections to the API of users withou
 pub static EVICTIONS: Limit = Limit::new("connections to the API that were closed to make room for new ones", 1);
 /// Failed connection attempts: everyone can register names with an EPMD.
 pub static DIALS: Limit = Limit::new("nodes that could not be connected to", limits::LOG_DIALS);
-/// Nodes and announcements beyond the bounds of the registry.
+/// Nodes and announcements beyond the limits of the registry.
 pub static SURPLUS: Limit = Limit::new("nodes and announcements beyond a limit", 1);
 /// Failed changes on disk.
 pub static DISK: Limit = Limit::new("changes on disk that failed", 1);

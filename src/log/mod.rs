@@ -72,8 +72,8 @@ pub fn refuse(why: &dyn fmt::Display) {
     let _ = writeln!(std::io::stderr(), "{level}hecate-daemon: {}", escape::lines(&why.to_string()));
 }
 
-/// Returns whether standard output and standard error are the same terminal or file, so that a reader
-/// of the log sees both.
+/// Returns whether standard output and standard error are the same terminal or file, so that a
+/// reader of the log sees both.
 #[must_use]
 pub fn shares_standard_output() -> bool {
     let file = |stat: rustix::fs::Stat| (stat.st_dev, stat.st_ino, stat.st_rdev);
@@ -81,8 +81,8 @@ pub fn shares_standard_output() -> bool {
     matches!((output, error), (Ok(output), Ok(error)) if file(output) == file(error))
 }
 
-/// Returns whether standard error is the stream to the journal that systemd opened, not a file that a
-/// shell redirected it to.
+/// Returns whether standard error is the stream to the journal that systemd opened, not a file that
+/// a shell redirected it to.
 fn is_journal() -> bool {
     let stream = std::env::var("JOURNAL_STREAM").unwrap_or_default();
     let here = rustix::fs::fstat(std::io::stderr()).map(|stat| format!("{}:{}", stat.st_dev, stat.st_ino));

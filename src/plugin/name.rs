@@ -1,6 +1,6 @@
 //! Names of plugins, parsed once.
 //!
-//! The rules are those of Hecate's naming convention: "lowercase, hyphenated", "daemons end in `d`,
+//! The rules follow Hecate's naming convention: "lowercase, hyphenated", "daemons end in `d`,
 //! frontends end in `w`". So a name can be used as a directory, in a URL and, with `_` for `-`, as
 //! the short name of an Erlang node.
 
@@ -26,7 +26,7 @@ pub enum NameError {
     /// The name is longer than [`limits::PLUGIN_NAME`] bytes.
     #[error("the name has {0} bytes, which exceeds the limit of {max}", max = limits::PLUGIN_NAME)]
     TooLong(usize),
-    /// The name is that of the primary daemon.
+    /// The name is reserved for the primary daemon.
     #[error("`hecate-daemon` is the name of the primary daemon; choose another name")]
     Reserved,
     /// The name ends in `w`.
@@ -34,7 +34,8 @@ pub enum NameError {
         "a name that ends in `w` is a frontend, which has no directory; register its daemon, whose name ends in `d`"
     )]
     Frontend,
-    /// The name has no hyphen: such names are those of infrastructure directories like `gitops`.
+    /// The name has no hyphen. Such names are reserved for infrastructure directories like
+    /// `gitops`.
     #[error(
         "a name without a hyphen is reserved for infrastructure such as `gitops`; use a name like `hecate-traderd`"
     )]

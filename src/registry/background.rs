@@ -17,8 +17,8 @@ use super::refusal::Refusal;
 use crate::layout::{DeadSocket, Layout, LayoutError, Process, Progress, SetAside, SocketState, Verdict};
 use crate::plugin::PluginName;
 
-/// Runs blocking work in a blocking thread. Resumes its panic here, because shared state may then be
-/// inconsistent.
+/// Runs blocking work in a blocking thread. Resumes its panic here, because shared state may then
+/// be inconsistent.
 pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match spawn_blocking(work).await.map_err(JoinError::try_into_panic) {
         Ok(value) => value,
@@ -28,8 +28,8 @@ pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send 
     }
 }
 
-/// Removes the socket and the run files of a dead plugin. It may be aborted at any await, because no
-/// change on disk spans one.
+/// Removes the socket and the run files of a dead plugin. It may be aborted at any await, because
+/// no change on disk spans one.
 pub(super) async fn clean_up(layout: Arc<Layout>, name: PluginName, process: Option<Process>) {
     remove_dead_socket(&layout, &name).await;
     let Some(process) = process else { return };
@@ -131,8 +131,9 @@ async fn remove_socket(layout: &Arc<Layout>, name: &PluginName) -> Result<(), Re
     }
 }
 
-/// Waits until a process has ended. It waits forever if the end cannot be observed, or if that would
-/// use a descriptor that connections need. The end of a process is only a hint to probe the socket.
+/// Waits until a process has ended. It waits forever if the end cannot be observed, or if that
+/// would use a descriptor that connections need. The end of a process is only a hint to probe the
+/// socket.
 pub(super) async fn wait_for_exit(process: Process) {
     let opened = Pid::from_raw(process.pid())
         .and_then(|pid| pidfd_open(pid, PidfdFlags::NONBLOCK).ok())

@@ -2,9 +2,9 @@
 //! the events.
 //!
 //! A batch works on a copy of the state. If the batch is stored, the copy becomes the state of the
-//! registry; if not, it is dropped. A change sees the effects of earlier ones in the same batch, such
-//! as a name that became free. Nothing is created on disk for a registration that is refused. The
-//! task sends the answers and publishes the view.
+//! registry; if not, it is dropped. A change sees the effects of earlier ones in the same batch,
+//! such as a name that became free. Nothing is created on disk for a registration that is refused.
+//! The task sends the answers and publishes the view.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -22,8 +22,8 @@ use crate::metrics;
 use crate::plugin::{Event, Plugin, Registration};
 use crate::store::{CommitError, Store};
 
-/// Compares the file at the path of the API's socket with the bound socket, and reports a difference
-/// to the owner of the socket. A difference does not make the commit fail.
+/// Compares the file at the path of the API's socket with the bound socket, and reports a
+/// difference to the owner of the socket. A difference does not make the commit fail.
 pub type SocketCheck = Arc<dyn Fn() + Send + Sync>;
 
 /// An answer, with the channel to send it on.

@@ -56,8 +56,8 @@ pub enum RegistryInput {
     Tick,
 }
 
-/// An action for the task. Only [`RegistryEffect::Store`] can fail; then the other effects of the same
-/// batch are dropped too.
+/// An action for the task. Only [`RegistryEffect::Store`] can fail; then the other effects of the
+/// same batch are dropped too.
 #[derive(Debug)]
 pub enum RegistryEffect {
     /// Store this event, in one commit with the others of the batch.
@@ -85,7 +85,8 @@ pub enum RegistryEffect {
     },
     /// Log a warning.
     Warn(Warning),
-    /// Stop waiting for the end of the plugin's process, because the plugin is no longer registered.
+    /// Stop waiting for the end of the plugin's process, because the plugin is no longer
+    /// registered.
     Forget(PluginName),
 }
 

@@ -1,8 +1,8 @@
 //! The registered plugins, indexed by name and by the time of their next deadline. Pure.
 //!
 //! Almost every change of an entry moves its deadline, so entries are changed only through
-//! [`Entries::change`], which updates the index. Persistent like the rest of the state, so a copy is
-//! cheap.
+//! [`Entries::change`], which updates the index. Persistent like the rest of the state, so a copy
+//! is cheap.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -31,8 +31,8 @@ pub(super) struct Entry {
     pub(super) liveness: Liveness,
 }
 
-/// The signs of life of a plugin, which are not stored. "Since the registration" means since the last
-/// registration or the start of the daemon.
+/// The signs of life of a plugin, which are not stored. "Since the registration" means since the
+/// last registration or the start of the daemon.
 #[derive(Debug, Clone)]
 pub(super) struct Liveness {
     /// Whether it was stored before the start and has not been judged since.
@@ -75,8 +75,8 @@ impl Liveness {
         }
     }
 
-    /// Starts a probe. A hint that arrives before the result sets `next_probe` to the present, so that
-    /// another probe follows: the first one may have preceded the cause of the hint.
+    /// Starts a probe. A hint that arrives before the result sets `next_probe` to the present. Then
+    /// another probe follows, because the first one may have preceded the cause of the hint.
     pub(super) fn probe(&mut self, now: Now, name: &PluginName, out: &mut Vec<RegistryEffect>) {
         self.probing = true;
         self.next_probe = now.instant + limits::SOCKET_POLL;

@@ -1,5 +1,5 @@
-//! Reads the stored events in order and exactly once: first past events from the store, then new ones
-//! as they are published.
+//! Reads the stored events in order and exactly once: first past events from the store, then new
+//! ones as they are published.
 //!
 //! A reader that falls behind continues from the store, so no events pile up in memory for it.
 
@@ -65,7 +65,8 @@ impl Follower {
             if self.is_behind {
                 match self.registry.events_after(self.delivered).await? {
                     Some(page) => {
-                        // A page that is not full was the last one, and `live` has all later events.
+                        // A page that is not full was the last one, and `live` has all later
+                        // events.
                         self.is_behind = page.len() >= limits::EVENTS_PAGE;
                         self.page = page.into();
                     }

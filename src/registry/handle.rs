@@ -22,8 +22,8 @@ pub struct Handle {
 }
 
 impl Handle {
-    /// Registers a plugin, or registers it again. Returns the stored plugin, once it is durable and its
-    /// directories exist.
+    /// Registers a plugin, or registers it again. Returns the stored plugin, once it is durable and
+    /// its directories exist.
     ///
     /// # Errors
     /// See [`Refusal`]. Directories may have been created even then.
@@ -57,8 +57,8 @@ impl Handle {
     /// # Errors
     /// See [`Refusal`]. Nothing is removed then, except for [`Refusal::PurgeIncomplete`].
     pub async fn purge(&self, name: PluginName) -> Result<Removed, Refusal> {
-        // A dead socket is removed first, because a single probe cannot tell it from the socket of a
-        // plugin between `bind` and `listen`.
+        // A dead socket is removed first, because a single probe cannot tell it from the socket of
+        // a plugin between `bind` and `listen`.
         if !self.view().plugins.contains_key(&name) {
             return ask(&self.disk, |reply| DiskCommand::Purge { name, reply }).await;
         }
@@ -73,8 +73,8 @@ impl Handle {
         self.ask(|reply| Command::CheckPurge { name, reply }).await
     }
 
-    /// Reports a change in the cluster. Waits while the queue is full. Has no effect once the registry
-    /// has stopped.
+    /// Reports a change in the cluster. Waits while the queue is full. Has no effect once the
+    /// registry has stopped.
     pub async fn membership(&self, membership: Membership) {
         let observation = RegistryInput::Membership(membership);
         let _ = self.commands.send(Command::Change(Change::Observation(observation))).await;
@@ -82,8 +82,8 @@ impl Handle {
 
     /// Returns the stored events after a revision, at most
     /// [`EVENTS_PAGE`](crate::limits::EVENTS_PAGE). Call this again with the last revision for the
-    /// next page. Returns `None` if the event after `revision` was deleted, or if the revision does not
-    /// exist yet; then the caller needs the whole view.
+    /// next page. Returns `None` if the event after `revision` was deleted, or if the revision does
+    /// not exist yet; then the caller needs the whole view.
     pub(super) async fn events_after(&self, revision: u64) -> Result<Option<Vec<Event>>, Refusal> {
         self.ask(|reply| Command::EventsAfter { revision, reply }).await
     }
@@ -108,7 +108,8 @@ impl Handle {
         self.events.resubscribe()
     }
 
-    /// Returns once the registry's task has handled this request, which shows that it does not hang.
+    /// Returns once the registry's task has handled this request, which shows that it does not
+    /// hang.
     ///
     /// # Errors
     /// [`Refusal::Stopping`] if the task has ended.

@@ -1,8 +1,8 @@
 //! The registry: which plugins are registered on this host, and which of them are running.
 //!
 //! One task owns the registry ([`start`]). Other modules send it requests through a [`Handle`] and
-//! read its [`View`]. `state` makes the decisions and is pure. The registry depends on the store and
-//! the layout, but not on connections, the node or HTTP.
+//! read its [`View`]. `state` makes the decisions and is pure. The registry depends on the store
+//! and the layout, but not on connections, the node or HTTP.
 
 mod background;
 mod batch;
@@ -44,8 +44,8 @@ pub struct View {
     pub plugins: Plugins,
     /// The number of running plugins.
     pub running: usize,
-    /// Why the last change could not be saved, if it could not. It is tried again, and this view does
-    /// not have it.
+    /// Why the last change could not be saved, if it could not. It is tried again, and this view
+    /// does not have it.
     pub unsaved: Option<String>,
     /// Whether nothing can be saved because the database was removed or replaced.
     pub is_lost: bool,
@@ -90,16 +90,16 @@ pub enum Membership {
         /// The reason, for people: `connection closed by peer`, `net_tick_timeout`, …
         reason: String,
     },
-    /// A node on this host is running and refuses to connect. EPMD has its name, and its port belongs
-    /// to an allowed user without a hecate-daemon.
+    /// A node on this host is running and refuses to connect. EPMD has its name, and its port
+    /// belongs to an allowed user without a hecate-daemon.
     NodeRefused {
         /// The node.
         node: NodeName,
         /// The stable code of the refusal, such as `cookie_mismatch`.
         code: &'static str,
     },
-    /// A node that refused to connect has ended: EPMD no longer has its name, or another process has
-    /// registered it.
+    /// A node that refused to connect has ended: EPMD no longer has its name, or another process
+    /// has registered it.
     NodeEnded {
         /// The node.
         node: NodeName,
@@ -118,7 +118,7 @@ pub enum Membership {
         /// The node of the process.
         node: NodeName,
     },
-    /// The daemon has tried to connect to every node that it found at the start, so the stored plugins
-    /// can be judged.
+    /// The daemon has tried to connect to every node that it found at the start, so the stored
+    /// plugins can be judged.
     Settled,
 }

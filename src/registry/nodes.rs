@@ -1,4 +1,4 @@
-//! Finds the node of a plugin among the connected nodes and those that refuse to connect. Pure.
+//! Finds the node of a plugin among the connected nodes and the nodes that refuse to connect. Pure.
 //!
 //! The node of a plugin is, in this order: the node from its registration; a connected node on this
 //! host with a process in the plugin's process group; a connected node on this host that is named
@@ -29,7 +29,7 @@ pub(super) struct Nodes {
 /// Why a node on this host is the node of a plugin. A greater rank wins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Rank {
-    /// Its short name is that of the plugin.
+    /// Its short name is the plugin's.
     Named,
     /// It has a process in the process group of the plugin.
     Announced,
@@ -134,8 +134,8 @@ impl Nodes {
             .or_else(|| current.cloned())
     }
 
-    /// Returns a node on this host that refuses to connect: the plugin's current node, or else the one
-    /// that is named like the plugin.
+    /// Returns a node on this host that refuses to connect: the plugin's current node, or else a
+    /// node that is named like the plugin.
     pub(super) fn refusing_on_this_host(&self, name: &PluginName, current: Option<&NodeName>) -> Option<NodeName> {
         if let Some(current) = current.filter(|node| self.is_refusing(node)) {
             return Some(current.clone());
@@ -146,8 +146,8 @@ impl Nodes {
         found.cloned()
     }
 
-    /// Returns the connected node on this host with the highest rank for a plugin. Among equal ranks,
-    /// the plugin's current node wins.
+    /// Returns the connected node on this host with the highest rank for a plugin. Among equal
+    /// ranks, the plugin's current node wins.
     pub(super) fn best_on_this_host(&self, name: &PluginName, current: Option<&NodeName>) -> Option<NodeName> {
         let announced = self.announced.get(name);
         let short_name = name.node_short_name();

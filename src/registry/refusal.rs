@@ -11,8 +11,8 @@ use crate::plugin::PluginName;
 use crate::store::{CommitError, ReadError};
 use crate::timestamp;
 
-/// Why the registry refused a request. Nothing has changed then, except for [`Self::PurgeIncomplete`].
-/// The message includes what to do.
+/// Why the registry refused a request. Nothing has changed then, except for
+/// [`Self::PurgeIncomplete`]. The message includes what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
     /// There is no such plugin.

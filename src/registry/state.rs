@@ -1,12 +1,13 @@
-//! Decides which plugins are registered and which are running. Pure: it gets inputs and the time, and
-//! returns events to store and effects to run.
+//! Decides which plugins are registered and which are running. Pure: it gets inputs and the time,
+//! and returns events to store and effects to run.
 //!
 //! A plugin is *governed* by its node if the node has been connected since the registration or the
 //! start of the daemon. Then the node decides its status, and the socket only adds to the reason.
 //! Every other plugin is judged by its `api.sock`. In addition, it counts as running while its node
 //! is running on this host and refuses to connect.
 //!
-//! The task applies a batch to a copy of the state, and drops the copy if the batch cannot be stored.
+//! The task applies a batch to a copy of the state, and drops the copy if the batch cannot be
+//! stored.
 
 mod cluster;
 mod sockets;
@@ -102,8 +103,8 @@ impl State {
         }
     }
 
-    /// Checks whether the data of a plugin may be purged, without probing its socket. `last_node` is its
-    /// node from when it was registered.
+    /// Checks whether the data of a plugin may be purged, without probing its socket. `last_node`
+    /// is its node from when it was registered.
     ///
     /// # Errors
     /// [`Refusal::Registered`] or [`Refusal::StillRunning`].
@@ -183,8 +184,8 @@ impl State {
 
     // ---- Commands ---------------------------------------------------------------------------
 
-    /// Registers a plugin whose directories exist. `process` sent the request; it is `None` if it is
-    /// not visible. Returns the registered plugin.
+    /// Registers a plugin whose directories exist. `process` sent the request; it is `None` if it
+    /// is not visible. Returns the registered plugin.
     ///
     /// # Errors
     /// See [`Self::admit`].
@@ -241,7 +242,8 @@ impl State {
         self.entries.remove(&name);
         self.store(now, EventKind::Deregistered, Arc::clone(&plugin), out);
         out.push(RegistryEffect::Forget(name.clone()));
-        // The socket is not probed again, so this is the last chance to remove the files of a dead plugin.
+        // The socket is not probed again, so this is the last chance to remove the files of a dead
+        // plugin.
         out.push(RegistryEffect::CleanUp { name, process: liveness.process });
         self.settle_judging();
         Ok(plugin)
@@ -278,8 +280,8 @@ impl State {
         }
     }
 
-    /// Returns the reason for a plugin that showed no sign of life in its grace period. `no_answer` is
-    /// the result of the last probe.
+    /// Returns the reason for a plugin that showed no sign of life in its grace period. `no_answer`
+    /// is the result of the last probe.
     fn no_sign_of_life(&self, no_answer: Option<&Reason>) -> Reason {
         let grace = self.config.grace.as_secs();
         let no_answer = no_answer.map(|reason| format!(" ({reason})")).unwrap_or_default();
@@ -337,15 +339,15 @@ impl State {
         out.push(RegistryEffect::CleanUp { name: name.clone(), process });
     }
 
-    /// Keeps the status and changes the reason, because the daemon has no permission to connect to the
-    /// socket.
+    /// Keeps the status and changes the reason, because the daemon has no permission to connect to
+    /// the socket.
     fn mark_status_unknown(&mut self, now: Now, name: &PluginName, why: &str, out: &mut Vec<RegistryEffect>) {
         let reason = Reason::new(ReasonCode::StatusUnknown, format!("status unknown: {why}"));
         self.change_reason(now, name, reason, out);
     }
 
-    /// Creates an event if the status or the node differs. Otherwise the first reason is kept, unless
-    /// it is [`ReasonCode::StatusUnknown`].
+    /// Creates an event if the status or the node differs. Otherwise the first reason is kept,
+    /// unless it is [`ReasonCode::StatusUnknown`].
     fn change(
         &mut self,
         now: Now,

@@ -2,9 +2,9 @@
 //! the events, publishes the view and sends the answers.
 //!
 //! A registration is handled in this order: directories, save, publish, answer. All queued changes
-//! share one commit, and the next batch is queued meanwhile. If a batch cannot be stored, the state
-//! does not change. Requests are then refused. Observations of the cluster and of sockets arrive only
-//! once, so they are kept and tried again, and the view shows that it is outdated.
+//! share one commit. The next batch is queued meanwhile. If a batch cannot be stored, the state
+//! does not change. Requests are then refused. Observations of the cluster and of sockets arrive
+//! only once, so they are kept and tried again, and the view shows that it is outdated.
 //!
 //! All blocking work runs in blocking threads.
 
@@ -91,8 +91,8 @@ pub fn start(
     (handle, tokio::spawn(both))
 }
 
-/// Returns the current time. A wrong clock must not prevent registrations, so the time can always be
-/// stored.
+/// Returns the current time. A wrong clock must not prevent registrations, so the time can always
+/// be stored.
 fn now() -> Now {
     Now { instant: Instant::now(), time: timestamp::storable(SystemTime::now()) }
 }
@@ -172,8 +172,8 @@ impl Task {
         blocking(move || drop(store)).await;
     }
 
-    /// Returns when to continue without a request: at the next retry while the store fails, else at the
-    /// next deadline of the state.
+    /// Returns when to continue without a request: at the next retry while the store fails, else at
+    /// the next deadline of the state.
     fn deadline(&self) -> Option<Instant> {
         self.retry_at.or_else(|| self.state.next_deadline())
     }
@@ -186,8 +186,8 @@ impl Task {
         }
     }
 
-    /// Handles all queued commands in order. Changes of the registry share a batch, which ends before a
-    /// purge.
+    /// Handles all queued commands in order. Changes of the registry share a batch, which ends
+    /// before a purge.
     async fn handle_commands(&mut self, mut store: Store, inbox: &mut Vec<Command>) -> Store {
         let mut changes = Vec::new();
         for command in inbox.drain(..) {
@@ -356,8 +356,8 @@ impl Task {
         store
     }
 
-    /// Publishes the new view, then its events. While the files of the database are lost, the view has
-    /// the reason, even if there is nothing to save.
+    /// Publishes the new view, then its events. While the files of the database are lost, the view
+    /// has the reason, even if there is nothing to save.
     fn publish(&mut self, events: Vec<Event>, unsaved: Option<String>) {
         let view =
             View { unsaved: unsaved.or_else(|| self.lost.clone()), is_lost: self.lost.is_some(), ..self.state.view() };

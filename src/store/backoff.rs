@@ -1,5 +1,5 @@
-//! Limits how often a failing copy of the database is attempted, and how often its failure is logged.
-//! Pure.
+//! Limits how often a failing copy of the database is attempted, and how often its failure is
+//! logged. Pure.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -33,7 +33,8 @@ impl Backoff {
         self.due = Some(now + self.delay);
     }
 
-    /// Returns whether a step failed for another cause than the last time, so that it must be logged.
+    /// Returns whether a step failed for another cause than the last time, so that it must be
+    /// logged.
     pub(super) fn is_new(&mut self, step: &'static str, cause: &str) -> bool {
         self.logged.insert(step, cause.to_owned()).as_deref() != Some(cause)
     }

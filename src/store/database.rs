@@ -58,15 +58,16 @@ pub struct Opened {
     /// The registered plugins.
     pub plugins: Plugins,
     /// The path of a damaged database that was set aside at this start or an earlier one. The new
-    /// database may lack some of its plugins, so the daemon is unhealthy until the file is moved away.
+    /// database may lack some of its plugins, so the daemon is unhealthy until the file is moved
+    /// away.
     pub set_aside: Option<PathBuf>,
     /// How much was recovered from it. None if that could not be stored.
     pub salvaged: Option<Salvaged>,
 }
 
 impl Store {
-    /// Checks that this release supports the schema of `plugins.db` in `dir`. Reads only the header of
-    /// the file, so it is safe while a daemon has the database open.
+    /// Checks that this release supports the schema of `plugins.db` in `dir`. Reads only the header
+    /// of the file, so it is safe while a daemon has the database open.
     ///
     /// # Errors
     /// [`OpenError::Newer`]. A file that cannot be read is not an error.
@@ -75,13 +76,13 @@ impl Store {
         schema::check_header(&path).map_err(|trouble| trouble.explain(&path))
     }
 
-    /// Opens `plugins.db` in `dir`, or creates it with access only for the process's own user. `dir` must
-    /// be a directory that the layout has created. The file must not be a symbolic link.
+    /// Opens `plugins.db` in `dir`, or creates it with access only for the process's own user.
+    /// `dir` must be a directory that the layout has created. The file must not be a symbolic link.
     ///
     /// # Errors
     /// See [`OpenError`]. Damage is not an error, see [`Opened::set_aside`].
     pub fn open(dir: &Path, now: SystemTime) -> Result<Opened, OpenError> {
-        // SQLite refuses symbolic links anywhere in the path, but that of home may have some.
+        // SQLite refuses symbolic links anywhere in the path, but the path of home may have some.
         let dir = dir.canonicalize().map_err(|source| OpenError::Io { path: dir.join(FILE), source })?;
         let path = dir.join(FILE);
         let first = match Self::open_file(&path) {
@@ -144,11 +145,12 @@ impl Store {
         Ok(Opened { store, revision, plugins, set_aside: None, salvaged: None })
     }
 
-    /// Stores events in the order of their revisions, and applies them to the plugins, in one transaction
-    /// that is durable when this returns. Deletes all but the last [`limits::EVENTS_KEPT`] events.
+    /// Stores events in the order of their revisions, and applies them to the plugins, in one
+    /// transaction that is durable when this returns. Deletes all but the last
+    /// [`limits::EVENTS_KEPT`] events.
     ///
-    /// Before and after the commit, the files are compared with the opened ones, and restored if they are
-    /// missing.
+    /// Before and after the commit, the files are compared with the opened ones, and restored if
+    /// they are missing.
     ///
     /// # Errors
     /// Nothing was stored.
@@ -184,8 +186,8 @@ impl Store {
         transaction.commit()
     }
 
-    /// Returns the events after a revision in order, at most [`limits::EVENTS_PAGE`]. Returns `None` if the
-    /// next event was deleted, or if the revision does not exist yet.
+    /// Returns the events after a revision in order, at most [`limits::EVENTS_PAGE`]. Returns
+    /// `None` if the next event was deleted, or if the revision does not exist yet.
     ///
     /// # Errors
     /// The database could not be read.
@@ -194,8 +196,8 @@ impl Store {
             .map_err(|source| ReadError { path: Arc::clone(&self.path), source })
     }
 
-    /// Returns the node of a plugin, registered or not, from its last event. Returns `None` if all its
-    /// events were deleted.
+    /// Returns the node of a plugin, registered or not, from its last event. Returns `None` if all
+    /// its events were deleted.
     ///
     /// # Errors
     /// The database could not be read.
@@ -210,15 +212,17 @@ impl Drop for Store {
         if matches!(self.files.look(&path), Ok(State::Intact | State::SideMissing)) {
             return;
         }
-        // Closing would remove the files next to the database by name, and another daemon may use them now.
+        // Closing would remove the files next to the database by name, and another daemon may use
+        // them now.
         let _ = self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
     }
 }
 
 impl Opened {
-    /// Recovers the readable rows of a database that was set aside at this start, or at an earlier one that
-    /// crashed: its name still ends in [`RECOVERING`]. A database whose recovery was finished is only
-    /// reported, because the user may have removed the new one to start with an empty registry.
+    /// Recovers the readable rows of a database that was set aside at this start, or at an earlier
+    /// start that crashed. The name of such a database still ends in [`RECOVERING`]. A recovered
+    /// database is only reported, because the user may have removed the new database to start with
+    /// an empty registry.
     fn recover(&mut self, dir: &Path, now: SystemTime) -> Result<(), Trouble> {
         self.set_aside = last_set_aside(dir).map_err(Trouble::Io)?;
         let Some(found) = self.set_aside.clone() else { return Ok(()) };
@@ -263,7 +267,8 @@ impl Opened {
     }
 }
 
-/// Refuses symbolic links in place of the database's files. SQLite itself would follow some of them.
+/// Refuses symbolic links in place of the database's files. SQLite itself would follow some of
+/// them.
 fn refuse_links(path: &Path) -> Result<(), Trouble> {
     for tail in ["", WAL, SHM, JOURNAL] {
         let place = beside(path, tail);
@@ -328,8 +333,8 @@ fn last_set_aside(dir: &Path) -> io::Result<Option<PathBuf>> {
     Ok(last)
 }
 
-/// Renames a damaged database and the files next to it, so that `sqlite3` can still open them together.
-/// The new name has the date and ends in [`RECOVERING`].
+/// Renames a damaged database and the files next to it, so that `sqlite3` can still open them
+/// together. The new name has the date and ends in [`RECOVERING`].
 fn set_aside(path: &Path, now: SystemTime) -> io::Result<PathBuf> {
     let date = timestamp::seconds(now);
     let named = |number: u32| path.with_file_name(format!("{ASIDE}{date}-{number}"));

@@ -21,8 +21,8 @@ pub(super) fn check_damage(connection: &Connection) -> Result<(), Trouble> {
     if verdict == "ok" { Ok(()) } else { Err(Trouble::Damaged(verdict)) }
 }
 
-/// Creates a database without plugins. It has another name until it is complete, because an empty file
-/// from an interrupted start would count as a damaged database.
+/// Creates a database without plugins. It has another name until it is complete, because an empty
+/// file from an interrupted start would count as a damaged database.
 pub(super) fn create(path: &Path) -> Result<(), Trouble> {
     let draft = draft_name(path);
     write_new(&draft, |_| Ok::<_, Trouble>(()))?;

@@ -85,8 +85,8 @@ pub(super) enum Trouble {
 impl From<rusqlite::Error> for Trouble {
     fn from(error: rusqlite::Error) -> Self {
         match error.sqlite_error_code() {
-            // `Unknown` is SQLite's generic error, such as for a missing table or column, or for an unknown
-            // format in the header.
+            // `Unknown` is SQLite's generic error, for example for a missing table or column, or
+            // for an unknown format in the header.
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::Unknown) => {
                 Self::Damaged(error.to_string())
             }

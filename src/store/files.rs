@@ -1,8 +1,8 @@
 //! Checks whether the files of the database are still the opened ones.
 //!
-//! A process can still read and write a removed file that it has open. A commit into it succeeds, and
-//! is lost at the next start. So the device and inode at the path are compared with those of the open
-//! file, whose inode number is not reused.
+//! A process can still read and write a removed file that it has open. A commit into it succeeds,
+//! and is lost at the next start. So the file at the path is compared with the open file, by device
+//! and inode. The inode number of an open file is not reused.
 
 use std::fs::Metadata;
 use std::io;
@@ -16,8 +16,8 @@ pub(super) const SHM: &str = "-shm";
 /// Exists only while a new database is switched to the write-ahead log.
 pub(super) const JOURNAL: &str = "-journal";
 
-/// The inodes of the files of an open database. A file that did not exist when the database was opened
-/// is accepted when it appears.
+/// The inodes of the files of an open database. A file that did not exist when the database was
+/// opened is accepted when it appears.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Files {
     database: Option<Inode>,
@@ -34,7 +34,7 @@ pub(super) enum State {
     SideMissing,
     /// The database is missing.
     Missing,
-    /// Another file replaced the one whose name is that of the database with this suffix.
+    /// Another file replaced the file with the name of the database and this suffix.
     Foreign(&'static str),
 }
 
@@ -71,8 +71,8 @@ impl Files {
 }
 
 impl Files {
-    /// Removes the recorded files next to the database, but not files of other processes. Returns whether
-    /// a file was removed.
+    /// Removes the recorded files next to the database, but not files of other processes. Returns
+    /// whether a file was removed.
     ///
     /// # Errors
     /// A file cannot be checked or removed.

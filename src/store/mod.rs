@@ -1,5 +1,5 @@
-//! The registry on disk: a SQLite database with an append-only `events` table, keyed by revision, and a
-//! `plugins` table that is updated in the same transaction.
+//! The registry on disk: a SQLite database with an append-only `events` table, keyed by revision,
+//! and a `plugins` table that is updated in the same transaction.
 //!
 //! Owns `plugins.db` and the files that SQLite keeps next to it. All functions block. A commit is
 //! durable when it returns (WAL with `synchronous=FULL`). A database that cannot be read is never

@@ -1,10 +1,12 @@
-//! Finds the codes of reasons that earlier releases stored as sentences only (schema versions 1 and 2).
+//! Finds the codes of reasons that earlier releases stored as sentences only (schema versions 1
+//! and 2).
 //!
 //! This is the only place that derives a code from text.
 
 use crate::plugin::{Reason, ReasonCode};
 
-/// The first words of the sentences of those releases, and their codes. A `*` is the name of a node.
+/// The first words of the sentences of those releases, and their codes. A `*` is the name of a
+/// node.
 const SENTENCES: [(&str, ReasonCode); 14] = [
     ("status unknown: ", ReasonCode::StatusUnknown),
     ("it registered", ReasonCode::Registered),

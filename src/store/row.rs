@@ -31,7 +31,7 @@ pub(super) fn load(connection: &Connection) -> rusqlite::Result<(u64, Plugins)> 
     Ok((newest, plugins.collect::<rusqlite::Result<_>>()?))
 }
 
-/// Returns the revision of the last event, or that of a salvage if no event followed it.
+/// Returns the revision of the last event, or of a salvage if no event followed it.
 fn last_revision(connection: &Connection) -> rusqlite::Result<u64> {
     let mut query = connection.prepare_cached(
         "SELECT max(ifnull((SELECT max(revision) FROM events), 0), ifnull((SELECT max(revision) FROM salvaged), 0))",
@@ -92,8 +92,8 @@ pub(super) fn remove(connection: &Connection, name: &PluginName) -> rusqlite::Re
     Ok(())
 }
 
-/// Deletes all but the last [`limits::EVENTS_KEPT`] events before the revision `last`. Revisions that a
-/// salvage skipped do not count.
+/// Deletes all but the last [`limits::EVENTS_KEPT`] events before the revision `last`. Revisions
+/// that a salvage skipped do not count.
 pub(super) fn delete_before(connection: &Connection, last: u64) -> rusqlite::Result<()> {
     let kept = limits::EVENTS_KEPT;
     let oldest = integer(last.saturating_sub(kept))?;

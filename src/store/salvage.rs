@@ -1,8 +1,9 @@
 //! Recovers plugins and events from a damaged database that was set aside.
 //!
-//! Every row from [`pages`] is checked like input from outside, and the plugins are made consistent with
-//! the events. Events may be missing, even the last ones. So the next revision is one that the damaged
-//! database cannot have reached, and no client takes a new event for an old one.
+//! Every row from [`pages`] is checked like input from outside, and the plugins are made consistent
+//! with the events. Events may be missing, even the last ones. So the next revision is one that the
+//! damaged database cannot have reached. Otherwise a client could mistake a new event for an old
+//! one.
 
 mod pages;
 #[cfg(test)]
@@ -133,11 +134,11 @@ impl Found {
 
     /// Returns a revision that the damaged database cannot have reached.
     ///
-    /// The remaining events may all be from before an earlier salvage, and do not show the revisions after
-    /// it. So the result is at least the seconds since 1970, which revisions exceed only with more than one
-    /// event per second. In case the clock is wrong, twice [`limits::EVENTS_KEPT`] is added: the last
-    /// revision is ahead of a remaining event by at most that number, or twice that number after an
-    /// earlier salvage.
+    /// The remaining events may all be from before an earlier salvage. Then they do not show the
+    /// revisions after it. So the result is at least the seconds since 1970, which revisions exceed
+    /// only with more than one event per second. In case the clock is wrong, twice
+    /// [`limits::EVENTS_KEPT`] is added. The last revision is ahead of a remaining event by at most
+    /// [`limits::EVENTS_KEPT`], or by twice that number after an earlier salvage.
     fn next_revision(&self, now: SystemTime) -> u64 {
         let seconds = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let event = self.events.last_key_value().map_or(0, |(last, _)| *last);
@@ -162,7 +163,8 @@ fn event(id: i64, values: &[Value]) -> Option<Event> {
     })
 }
 
-/// Reads a row of `plugins` of any schema version. Rows of versions 1 and 2 have no code of the reason.
+/// Reads a row of `plugins` of any schema version. Rows of versions 1 and 2 have no code of the
+/// reason.
 fn plugin(values: &[Value]) -> Option<Plugin> {
     let [
         Value::Text(name),
@@ -202,8 +204,8 @@ fn plugin(values: &[Value]) -> Option<Plugin> {
     })
 }
 
-/// Returns one field of a request. Returns `None` if it is invalid, since an earlier release may have
-/// accepted it.
+/// Returns one field of a request. Returns `None` if it is invalid, since an earlier release may
+/// have accepted it.
 fn checked<T>(request: RegistrationRequest, field: impl FnOnce(Registration) -> Field<T>) -> Option<T> {
     match request.check().map(field) {
         Ok(Field::Set(text)) => Some(text),
@@ -211,8 +213,8 @@ fn checked<T>(request: RegistrationRequest, field: impl FnOnce(Registration) -> 
     }
 }
 
-/// Returns a field of a row, or `None` if the row is damaged: no release accepted other types or control
-/// characters.
+/// Returns a field of a row, or `None` if the row is damaged: no release accepted other types or
+/// control characters.
 fn given(value: &Value) -> Option<FieldValue> {
     match value {
         Value::Null => Some(FieldValue::Null),

@@ -1,7 +1,7 @@
 //! The schema, as one migration per schema version.
 //!
-//! A released migration is never changed; new ones are added. `user_version` is the number of applied
-//! migrations.
+//! A released migration is never changed; new ones are added. `user_version` is the number of
+//! applied migrations.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
@@ -13,15 +13,15 @@ use super::error::Trouble;
 
 /// The migrations.
 ///
-/// Version 1: the tables. Times are nanoseconds since 1970. An event has the whole plugin, so that a
-/// client that follows the events needs no other data. `salvage` reads the columns by position.
+/// Version 1: the tables. Times are nanoseconds since 1970. An event has the whole plugin, so that
+/// a client that follows the events needs no other data. `salvage` reads the columns by position.
 ///
-/// Version 2: the names of damaged databases that were set aside, how much was recovered from each, and
-/// the revision after which new events follow. The empty name is that of a database that was written
-/// from memory.
+/// Version 2: the names of damaged databases that were set aside, how much was recovered from each,
+/// and the revision after which new events follow. The name is empty for a database that was
+/// written from memory.
 ///
-/// Version 3: the codes of reasons. Rows of earlier versions have null, and get a code when they are
-/// read (`reason`). SQLite does not rewrite those rows, which still end before this column.
+/// Version 3: the codes of reasons. Rows of earlier versions have null, and get a code when they
+/// are read (`reason`). SQLite does not rewrite those rows, which still end before this column.
 const MIGRATIONS: [&str; 3] = [
     "
     CREATE TABLE plugins (

@@ -1,9 +1,9 @@
 //! Restores a database whose files were removed while it was open.
 //!
 //! The connection still has the removed file open. Its content is copied into a new file
-//! (`VACUUM INTO`), compared with the committed state, and renamed to the path of the database. If the
-//! copy fails, the new file is written from memory. Another file at that path is never overwritten.
-//! It is reported, and nothing is committed until it is moved away.
+//! (`VACUUM INTO`), compared with the committed state, and renamed to the path of the database. If
+//! the copy fails, the new file is written from memory. Another file at that path is never
+//! overwritten. It is reported, and nothing is committed until it is moved away.
 
 #[cfg(test)]
 mod tests;
@@ -58,8 +58,8 @@ impl Store {
     /// Checks that the files are the opened ones, and restores missing ones.
     ///
     /// # Errors
-    /// The committed state is not in the files and could not be written there. The open database still
-    /// has it.
+    /// The committed state is not in the files and could not be written there. The open database
+    /// still has it.
     pub fn settle(&mut self) -> Result<(), CommitError> {
         let path = Arc::clone(&self.path);
         let state = self.files.look(&path).map_err(|error| self.vanished(format!("cannot be checked: {error}")))?;
@@ -118,7 +118,8 @@ impl Store {
             remove(&draft)?;
         }
         placed?;
-        // From here on, the file at the path is the daemon's, but the connection has another file open.
+        // From here on, the file at the path is the daemon's, but the connection has another file
+        // open.
         self.files = Files::note(&self.path)?;
         self.is_attached = false;
         sync_directory(&self.path)?;
@@ -145,8 +146,8 @@ impl Store {
         Ok(place(draft, &self.path)?)
     }
 
-    /// Reports that another file replaced one of the database's files. Keeps a copy of the committed state
-    /// next to it, once for each replacement.
+    /// Reports that another file replaced one of the database's files. Keeps a copy of the
+    /// committed state next to it, once for each replacement.
     fn report_foreign(&mut self, tail: &str) -> CommitError {
         let foreign = beside(&self.path, tail);
         if !self.is_kept {
@@ -185,8 +186,9 @@ impl Store {
         CommitError::Vanished(text.into())
     }
 
-    /// Removes the write-ahead log next to the file that replaced the database, because the next start would
-    /// apply it to that file. The open database still has the log, and a copy of its content is kept.
+    /// Removes the write-ahead log next to the file that replaced the database, because the next
+    /// start would apply it to that file. The open database still has the log, and a copy of its
+    /// content is kept.
     fn leave_to_foreign(&self) -> io::Result<()> {
         // If the database is not open, its inode numbers may have been reused.
         if self.is_attached && self.files.remove_beside(&self.path)? {
@@ -207,14 +209,15 @@ impl Store {
         Ok(kept)
     }
 
-    /// Writes the committed state durably into a new file next to the database. A failed attempt delays
-    /// the next one.
+    /// Writes the committed state durably into a new file next to the database. A failed attempt
+    /// delays the next one.
     fn write_draft(&mut self) -> Result<(PathBuf, Source), Failure> {
         if !self.backoff.is_due(Instant::now()) {
             return Err(Failure::Delayed);
         }
         let draft = draft_name(&self.path);
-        // Fails at once if the directory is missing. That is cheap, so it does not delay the next attempt.
+        // Fails at once if the directory is missing. That is cheap, so it does not delay the next
+        // attempt.
         make_draft(&draft)?;
         match self.fill_draft(&draft) {
             Ok(source) => {

@@ -40,7 +40,8 @@ pub struct Stage {
     pub advice: Option<String>,
 }
 
-/// The answers of a connected node about itself. A field is null if the node did not answer that request.
+/// The answers of a connected node about itself. A field is null if the node did not answer that
+/// request.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct OwnView {
     /// Its OTP release.

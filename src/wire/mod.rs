@@ -1,9 +1,9 @@
 //! The JSON of the API: the API writes these types, and the commands read them.
 //!
 //! The types of the convention (`Registered`, the first four keys of `PluginEntry`, `Done`) never
-//! change. Keys may be added to the others. This module uses no type of the daemon: node names are
-//! `String`, because a command must be able to read the responses of a daemon of another version,
-//! which may accept names that this version refuses.
+//! change. Keys may be added to the others. This module uses no type of the daemon. For example,
+//! node names are `String`: a daemon of another version may accept names that this version refuses,
+//! and a command must be able to read its responses.
 
 mod diagnosis;
 mod events;

@@ -29,11 +29,11 @@ pub struct PeerEntry {
     pub hidden: Option<bool>,
     /// The names of the distribution flags that both nodes have.
     pub flags: Option<Vec<String>>,
-    /// Its OTP release. Null for a node without OTP, such as a hecate-daemon or a C or Java node,
-    /// for a node that had no name of its own, and until it has answered.
+    /// Its OTP release. Null until the node has answered. Always null for a node without OTP, such
+    /// as a hecate-daemon or a C or Java node, and for a node that had no name of its own.
     pub otp_release: Option<String>,
-    /// Its `net_ticktime` in seconds. Null for a node that accepts no calls, such as a C or Java
-    /// node, for a node that had no name of its own, and until it has answered.
+    /// Its `net_ticktime` in seconds. Null until the node has answered. Always null for a node that
+    /// accepts no calls, such as a C or Java node, and for a node that had no name of its own.
     pub net_ticktime: Option<u64>,
     /// The round trip of a ping, in milliseconds. Null like `net_ticktime`, and if the last ping
     /// was not answered.

@@ -1,5 +1,5 @@
-//! Builds the JSON types of [`wire`](crate::wire) from the views of the registry, the layout and the
-//! cluster.
+//! Builds the JSON types of [`wire`](crate::wire) from the views of the registry, the layout and
+//! the cluster.
 
 mod cluster;
 mod diagnosis;

@@ -1,5 +1,5 @@
-//! `diagnose NODE`: checks each stage of the connection to a node, and shows what to do. The daemon makes
-//! the checks, or with `--independent` this process.
+//! `diagnose NODE`: checks each stage of the connection to a node, and shows what to do. The daemon
+//! makes the checks, or with `--independent` this process.
 
 use std::path::Path;
 

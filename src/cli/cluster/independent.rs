@@ -1,9 +1,10 @@
-//! Calls a node from the process of the command, without the daemon and with the protocol implementation
-//! of `erl_rpc`.
+//! Calls a node from the process of the command, without the daemon and with the protocol
+//! implementation of `erl_rpc`.
 //!
-//! `eetf`, which decodes its terms, ends the process on some bytes and has no size limit, so the daemon
-//! never uses it. Here one timeout bounds everything. `erl_rpc` checks neither the owner of a port nor
-//! another EPMD port than the default, so this module does, before the crate proves the cookie.
+//! `eetf`, which decodes its terms, ends the process on some bytes and has no size limit, so the
+//! daemon never uses it. Here one timeout bounds everything. `erl_rpc` checks neither the owner of
+//! a port nor another EPMD port than the default, so this module does, before the crate proves the
+//! cookie.
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};
@@ -95,7 +96,8 @@ async fn connect_and_ask(node: &NodeName, places: &Places<'_>) -> Result<OwnView
     let running = tokio::spawn(client.run());
 
     let release = call(&mut handle, "erlang", "system_info", vec![atom("otp_release")]).await;
-    // Terminated: the node has closed the connection, or sent a message that the crate does not know.
+    // Terminated: the node has closed the connection, or sent a message that the crate does not
+    // know.
     if let Err(error @ (CallError::Terminated | CallError::Full)) = release {
         return Err(unconnected(error.to_string()));
     }
@@ -144,8 +146,8 @@ async fn find(node: &NodeName, places: &Places<'_>) -> Result<u16, Error> {
     port.ok_or(last)
 }
 
-/// Checks that a port of this host belongs to this user, root, or a user in `HECATE_ALLOWED_UIDS`. An
-/// address belongs to this host if a process can listen there.
+/// Checks that a port of this host belongs to this user, root, or a user in `HECATE_ALLOWED_UIDS`.
+/// An address belongs to this host if a process can listen there.
 async fn check_owner(address: SocketAddr, allowed: &[u32]) -> Result<(), Error> {
     if TcpListener::bind((address.ip(), 0)).is_err() {
         return Ok(());

@@ -1,4 +1,5 @@
-//! `cluster`: shows the daemon's node, its EPMD, process groups and peers, and the plugins of all hosts.
+//! `cluster`: shows the daemon's node, its EPMD, process groups and peers, and the plugins of all
+//! hosts.
 
 use std::path::Path;
 use std::time::SystemTime;

@@ -1,5 +1,5 @@
-//! `--check-config`: shows each setting with its value and source, and all invalid ones. It starts and
-//! creates nothing, and never shows the cookie.
+//! `--check-config`: shows each setting with its value and source, and all invalid ones. It starts
+//! and creates nothing, and never shows the cookie.
 
 use crate::cli::support::exit::Exit;
 use crate::cli::support::page::{self, Cell, complain, table};

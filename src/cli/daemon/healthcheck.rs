@@ -1,4 +1,5 @@
-//! `healthcheck`: checks that the daemon answers, for probes. An unhealthy daemon that answers is alive.
+//! `healthcheck`: checks that the daemon answers, for probes. An unhealthy daemon that answers is
+//! alive.
 
 use hyper::Method;
 

@@ -19,8 +19,8 @@ pub(super) struct Serving {
     pub is_unreachable: bool,
 }
 
-/// Compares the open files of each daemon that serves this home with the files at their paths. Returns
-/// the daemon, preferably one that clients cannot reach.
+/// Compares the open files of each daemon that serves this home with the files at their paths.
+/// Returns the daemon, preferably one that clients cannot reach.
 pub(super) async fn examine(locations: &Locations, report: &mut Report) -> Option<Serving> {
     let mut serving: Option<Serving> = None;
     for holder in locations.home.holders() {
@@ -73,7 +73,8 @@ async fn one(holder: &Holder, locations: &Locations, report: &mut Report) -> boo
                 };
                 report.fail("files", detail, advice);
                 if what == "database" {
-                    // The daemon removed its log, so that SQLite does not apply it to the other database.
+                    // The daemon removed its log, so that SQLite does not apply it to the other
+                    // database.
                     break;
                 }
             }
@@ -84,7 +85,8 @@ async fn one(holder: &Holder, locations: &Locations, report: &mut Report) -> boo
 }
 
 /// Checks that the daemon's socket is at its path. `/proc` does not show the inode of the file that
-/// an open socket was bound to, so this connects, and compares the pid of the process that listens.
+/// an open socket was bound to. So this connects to the socket, and compares the pid of the process
+/// that listens.
 async fn socket(holder: &Holder, socket: &Path, report: &mut Report) -> bool {
     let (pid, shown) = (holder.pid, socket.display());
     if !socket.exists() {

@@ -1,8 +1,9 @@
 //! `doctor`: checks this host for problems, whether a daemon runs or not, and changes nothing. Each
 //! finding includes what to do. A verdict follows the findings.
 //!
-//! `place` checks files and the socket, `files` the open files of a running daemon, `network` EPMD, names,
-//! ports and peers, and `nodes` the plugins and peers that a running daemon reports.
+//! `place` checks files and the socket. `files` checks the open files of a running daemon.
+//! `network` checks EPMD, names, ports and peers. `nodes` checks the plugins and peers that a
+//! running daemon reports.
 
 use beam::name::NodeName;
 use clap::Args;
@@ -90,7 +91,8 @@ async fn examine(places: &Places<'_>, environment: &Environment, report: &mut Re
     }
 }
 
-/// Checks the home of another user: only what does not depend on the own user's files and node name.
+/// Checks the home of another user: only what does not depend on the own user's files and node
+/// name.
 async fn examine_as_other_user(places: &Places<'_>, owned: &place::Owned, report: &mut Report) {
     settings(places, true, report);
     let running = match places.socket() {
@@ -145,7 +147,7 @@ fn is_reported(code: &ProblemCode, are_files_reported: bool) -> bool {
     }
 }
 
-/// Reports what the running daemon says about itself.
+/// Reports the version, the readiness and the problems of the running daemon.
 fn daemon(running: &Running, report: &mut Report) {
     let Running { health, ready, .. } = running;
     let level = if health.status == HealthStatus::Healthy && health.ready { Level::Warn } else { Level::Fail };
@@ -201,7 +203,8 @@ impl Running {
     }
 }
 
-/// Requests the daemon's plugins and peers. Returns `None` if it is stopping or has another version.
+/// Requests the daemon's plugins and peers. Returns `None` if it is stopping or has another
+/// version.
 async fn seen(socket: &std::path::Path) -> Result<Option<Seen>, Silence> {
     let (plugins, cluster) = (get(socket, "/api/plugins").await?, get(socket, "/api/cluster").await?);
     let plugins = serde_json::from_slice(&plugins.body).ok();

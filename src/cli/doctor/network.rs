@@ -1,4 +1,5 @@
-//! `doctor`'s checks of the network: EPMD, the node's name, the distribution port, the configured peers, and DNS.
+//! The checks of `doctor` for the network: EPMD, the node's name, the distribution port, the
+//! configured peers, and DNS.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -18,9 +19,9 @@ use crate::config::accounts;
 use crate::config::{DEFAULT_NODE as NODE, Places};
 use crate::escape;
 
-/// Makes all checks, except those that depend on an invalid setting. `is_serving` is whether a daemon
-/// runs. `is_mute` is whether one may run that does not answer: only its answers would show whether it
-/// has its name and port.
+/// Makes all checks, except those that depend on an invalid setting. `is_serving` is whether a
+/// daemon runs. `is_mute` is whether one may run that does not answer: only its answers would show
+/// whether it has its name and port.
 pub(super) async fn examine(
     places: &Places<'_>,
     is_serving: bool,
@@ -55,7 +56,7 @@ pub(super) async fn examine(
     }
 }
 
-/// Checks that the host part of the name resolves: other nodes, also those of this host, need that.
+/// Checks that the host part of the name resolves. Other nodes need this, even nodes on this host.
 async fn host(node: &NodeName, report: &mut Report) {
     let kind = if node.is_long() { "long" } else { "short" };
     match resolve::addresses(node.host()).await.as_deref() {

@@ -1,4 +1,4 @@
-//! `doctor`'s checks of `HOME`, the cookie, the directories of home, the socket and the lock.
+//! The checks of `doctor` for `HOME`, the cookie, the directories of home, the socket and the lock.
 
 use std::fs;
 use std::io;
@@ -95,8 +95,9 @@ pub(super) fn home_variable(environment: &Environment, report: &mut Report) {
     }
 }
 
-/// Reports the place of the cookie. The check of the settings has found it readable and private. `hash`
-/// is that of the running daemon's cookie: the file may have vanished or changed since the start.
+/// Reports the place of the cookie. The check of the settings has found it readable and private.
+/// `hash` is the hash of the running daemon's cookie. The file may have vanished or changed since
+/// the daemon started.
 pub(super) fn cookie(places: &Places<'_>, hash: Option<&str>, report: &mut Report) {
     let (Ok(place), Ok(cookie)) = (places.cookie_place(), places.existing_cookie()) else {
         return;
@@ -234,8 +235,8 @@ pub(super) fn directories(home: &Home, plugins: &[PluginEntry], report: &mut Rep
     report.fail("directories", detail, advice);
 }
 
-/// Checks that a daemon answers, and returns its answers. Otherwise reports why, unless the check of the
-/// files has.
+/// Checks that a daemon answers, and returns its answers. Otherwise reports why, unless the check
+/// of the files has.
 pub(super) async fn socket(socket: &Path, serving: Option<Serving>, report: &mut Report) -> Option<Running> {
     if serving.is_some_and(|serving| serving.is_unreachable) {
         return None;
@@ -306,8 +307,8 @@ pub(super) async fn socket(socket: &Path, serving: Option<Serving>, report: &mut
     None
 }
 
-/// Reports a process that holds the home but is not in `/proc`, or a daemon that crashed. Takes the lock
-/// for a moment, so it must not be called while a daemon runs.
+/// Reports a process that holds the home but is not in `/proc`, or a daemon that crashed. Takes the
+/// lock for a moment, so it must not be called while a daemon runs.
 pub(super) fn lock(home: &Home, report: &mut Report) {
     if !home.own().run().exists() {
         return;

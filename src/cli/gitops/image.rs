@@ -1,12 +1,12 @@
-//! References of container images. An [`Image`] contains no character that is special to YAML, systemd,
-//! podman or a shell. Pure: does not check that the image exists.
+//! References of container images. An [`Image`] contains no character that is special to YAML,
+//! systemd, podman or a shell. Pure: does not check that the image exists.
 
 use std::fmt;
 
 use crate::limits;
 
-/// A reference with a tag or a digest: `[HOST[:PORT]/]PATH[:TAG][@DIGEST]`, in the grammar of the OCI
-/// distribution specification.
+/// A reference with a tag or a digest: `[HOST[:PORT]/]PATH[:TAG][@DIGEST]`, in the grammar of the
+/// OCI distribution specification.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::cli) struct Image(String);
 
@@ -76,7 +76,8 @@ fn is_host_name(host: &str) -> bool {
     name.split('.').all(is_label) && !port.is_empty() && port.chars().all(|c| c.is_ascii_digit())
 }
 
-/// Returns whether a word has lowercase letters and digits, joined by one `.`, one or two `_`, or hyphens.
+/// Returns whether a word has lowercase letters and digits, joined by one `.`, one or two `_`, or
+/// hyphens.
 fn is_word(word: &str) -> bool {
     let is_letter = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
     let is_joint = |joint: &str| matches!(joint, "" | "." | "_" | "__") || joint.chars().all(|c| c == '-');

@@ -1,9 +1,9 @@
-//! `gitops`: manages the Git repository `HOME/gitops`, which Flux or Quadlet deploys on this host. Only
-//! `status` needs a daemon.
+//! `gitops`: manages the Git repository `HOME/gitops`, which Flux or Quadlet deploys on this host.
+//! Only `status` needs a daemon.
 //!
 //! Each change is one commit, and keeps what people have committed. `add` also creates the plugin's
-//! directories, because a kubelet or podman mounts only existing ones. No command touches the data of
-//! a plugin.
+//! directories, because a kubelet or podman mounts only existing ones. No command touches the data
+//! of a plugin.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -356,7 +356,8 @@ fn remove(home: &Home, name: &PluginName) -> Result<Change, Refusal> {
     draft.commit(format!("Remove {name}"), notes)
 }
 
-/// Returns a note if the plugin's user may still call the daemon, and no other plugin runs as that user.
+/// Returns a note if the plugin's user may still call the daemon, and no other plugin runs as that
+/// user.
 fn still_allowed(
     repository: &Repository,
     directories: &[String],
@@ -421,8 +422,8 @@ fn layout(home: &Home, draft: &Draft<'_>) -> Result<Layout, Refusal> {
     Ok(Layout::open(home.clone(), modes)?)
 }
 
-/// Returns a note if an older directory denies a user access. `needed` are the permission bits, as for
-/// others.
+/// Returns a note if an older directory denies a user access. `needed` are the permission bits, as
+/// for others.
 fn closed_to(path: &Path, uid: u32, gid: u32, needed: u32) -> Option<String> {
     let metadata = path.metadata().ok()?;
     let (mode, owner, group) = (metadata.mode() & 0o7777, metadata.uid(), metadata.gid());

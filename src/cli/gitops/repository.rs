@@ -1,9 +1,10 @@
 //! The Git repository `HOME/gitops`. Each change is one commit. This module refuses a repository of
-//! another user, one with other content, and one with uncommitted changes. It does not interpret files.
+//! another user, one with other content, and one with uncommitted changes. It does not interpret
+//! files.
 //!
-//! It runs the `git` command, which operators need anyway. The library gix would add 200 crates, and
-//! lacks `rm` and `status` with ignore rules. Git runs without hooks, without configuration except the
-//! repository's own, and without variables such as `GIT_DIR`.
+//! It runs the `git` command, which operators need anyway. The library gix would add 200 crates,
+//! and lacks `rm` and `status` with ignore rules. Git runs without hooks, without configuration
+//! except the repository's own, and without variables such as `GIT_DIR`.
 
 use std::ffi::OsStr;
 use std::fs::File;

@@ -1,8 +1,8 @@
-//! The files of a deployment: the samples of `deploy/` with their names and numbers replaced, and changes
-//! to single lines of files that people may have edited. Pure.
+//! Creates the files of a deployment from the samples of `deploy/`, with other names and numbers.
+//! Also changes single lines of files that people may have edited. Pure.
 //!
-//! The samples are complete manifests of a user named `user`, so that checkers accept them, and there is
-//! no template language. The replacements contain no character that is special to YAML, systemd,
+//! The samples are complete manifests of a user named `user`, so that checkers accept them. There
+//! is no template language. The replacements contain no character that is special to YAML, systemd,
 //! podman or a shell: see [`Image`], [`PlainPath`] and [`PluginName`].
 
 use super::image::Image;
@@ -266,8 +266,8 @@ fn with_line(text: &str, key: &'static str, value: &str) -> Result<String, LineE
     if found == 1 { Ok(out) } else { Err(LineError(key)) }
 }
 
-/// Returns the root's list with one more directory, or without it. The list follows `resources:`, one
-/// entry per line with any indentation, with comments between them.
+/// Returns the root's list with one more directory, or without it. The list follows `resources:`,
+/// one entry per line with any indentation, with comments between them.
 pub(super) fn with_listed(text: &str, name: &str, listed: bool) -> Result<String, LineError> {
     const KEY: &str = "resources:";
     let mut lines: Vec<&str> = text.lines().collect();

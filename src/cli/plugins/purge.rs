@@ -1,6 +1,6 @@
-//! `purge NAME`: deletes the data of a plugin that is deregistered and stopped, and reports how much it
-//! deleted. It asks for confirmation after the daemon has confirmed that the purge is allowed. Without
-//! a terminal it needs `--yes`.
+//! `purge NAME`: deletes the data of a plugin that is deregistered and stopped, and reports how
+//! much it deleted. It asks for confirmation after the daemon has confirmed that the purge is
+//! allowed. Without a terminal it needs `--yes`.
 
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::path::Path;

@@ -1,5 +1,5 @@
-//! Sends a request to the daemon's socket: HTTP/1.1, one connection per request, bounded in time and size.
-//! It prints nothing.
+//! Sends a request to the daemon's socket: HTTP/1.1, one connection per request, bounded in time
+//! and size. It prints nothing.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -114,8 +114,8 @@ async fn exchange(socket: &Path, call: &Call) -> Result<Answer, ClientError> {
     Ok(Answer { status, body })
 }
 
-/// Requests the stream of events at `path`, from the event after the one with the id `after`. Returns
-/// the response with its body unread.
+/// Requests the stream of events at `path`, from the event after the one with the id `after`.
+/// Returns the response with its body unread.
 pub(in crate::cli) async fn stream(
     socket: &Path,
     path: &str,

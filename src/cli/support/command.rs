@@ -1,4 +1,5 @@
-//! The parts that client commands share: their options, one request to the daemon, and the printed answer.
+//! The parts that client commands share: their options, one request to the daemon, and the printed
+//! answer.
 
 use std::path::Path;
 

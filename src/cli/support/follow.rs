@@ -1,5 +1,5 @@
-//! Follows a stream of server-sent events. After a lost connection, it reconnects and continues after the
-//! last event.
+//! Follows a stream of server-sent events. After a lost connection, it reconnects and continues
+//! after the last event.
 
 use std::path::Path;
 use std::time::Duration;
@@ -134,8 +134,8 @@ async fn follow(socket: &Path, path: &str, patience: Patience, mut tell: impl Fn
     }
 }
 
-/// Passes on each event as it arrives. Returns why the stream has ended, or `None` if the caller does not
-/// want more.
+/// Passes on each event as it arrives. Returns why the stream has ended, or `None` if the caller
+/// does not want more.
 async fn listen(
     answer: Response<Incoming>,
     silence: Duration,
@@ -198,7 +198,8 @@ mod tests {
             Self { listener: UnixListener::bind(&path).expect("bound"), path, _home: home }
         }
 
-        /// Accepts a connection, and answers with the head and one chunk per event. Returns the request too.
+        /// Accepts a connection, and answers with the head and one chunk per event. Returns the
+        /// request too.
         async fn serve(&self, head: &str, events: &[&str]) -> (UnixStream, String) {
             let (mut stream, _) = self.listener.accept().await.expect("a client");
             let mut request = Vec::new();

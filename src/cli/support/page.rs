@@ -1,7 +1,7 @@
 //! Text for people: cells in columns, colours, and the age of times.
 //!
-//! Cells always contain colours. `show` removes them unless standard output is a terminal and `NO_COLOR`
-//! is unset.
+//! Cells always contain colours. `show` removes them unless standard output is a terminal and
+//! `NO_COLOR` is unset.
 
 use std::fmt;
 use std::io::{self, Write};

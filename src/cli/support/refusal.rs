@@ -1,5 +1,5 @@
-//! Explains why the daemon refused a request, for people at a command line. Where the API's own text
-//! names an HTTP call, this names the command instead. It branches on the stable `code` only.
+//! Explains why the daemon refused a request, for people at a command line. Where the API's own
+//! text names an HTTP call, this names the command instead. It branches on the stable `code` only.
 
 use std::path::Path;
 

@@ -1,8 +1,8 @@
 //! Parses server-sent events as they arrive: "Interpreting an event stream" of the HTML standard,
 //! without `retry`. Pure. An event that is too large is an error.
 //!
-//! `sse-stream`, `sseer` and `eventsource-stream` buffer events of any size, and end the stream on invalid
-//! UTF-8. A caller cannot bound the bytes, because those crates do not report heartbeats.
+//! `sse-stream`, `sseer` and `eventsource-stream` buffer events of any size, and end the stream on
+//! invalid UTF-8. A caller cannot bound the bytes, because those crates do not report heartbeats.
 
 use crate::limits;
 

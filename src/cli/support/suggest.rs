@@ -11,8 +11,8 @@ use super::client::{self, Call};
 use crate::limits;
 use crate::wire::{Cluster, PluginEntry};
 
-/// Returns the name that is most like `name`, unless each differs in more than a third of the bytes.
-/// Compares at most [`limits::SUGGESTION_WORK`] pairs of bytes.
+/// Returns the name that is most like `name`, unless each differs in more than a third of the
+/// bytes. Compares at most [`limits::SUGGESTION_WORK`] pairs of bytes.
 pub(in crate::cli) fn closest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let most = (name.len() / 3).clamp(1, 8);
     let mut work = 0_usize;
@@ -35,7 +35,8 @@ pub(in crate::cli) async fn plugins(socket: &Path) -> Vec<String> {
     plugins.unwrap_or_default().into_iter().map(|plugin| plugin.name).collect()
 }
 
-/// Returns the most similar node if the daemon does not know `node`: a peer, or the node of a plugin.
+/// Returns the most similar node if the daemon does not know `node`: a peer, or the node of a
+/// plugin.
 pub(in crate::cli) async fn node(socket: &Path, node: &NodeName) -> Option<String> {
     let cluster: Option<Cluster> = get(socket, "/api/cluster").await;
     let plugins: Option<Vec<PluginEntry>> = get(socket, "/api/plugins").await;

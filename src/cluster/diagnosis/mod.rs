@@ -5,8 +5,8 @@
 //! of a node that is not connected. A connected node is asked over the existing connection.
 //!
 //! A diagnosis does not disturb the cluster. It opens a connection only to a node that is not
-//! connected, proves the cookie only where an attempt to connect would, and replaces no connection
-//! of our node.
+//! connected. It proves the cookie only where an attempt to connect would. It does not replace a
+//! connection of our node.
 
 pub mod advice;
 mod probe;

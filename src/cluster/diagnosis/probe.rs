@@ -2,7 +2,7 @@
 //! connect.
 //!
 //! The cookie is proved only after the owner of the port, the name of the node and its flags have
-//! been checked. The proof is made under a hidden name of its own, so that the node does not mistake
+//! been checked. The proof is made as a hidden node with another name. So the node does not mistake
 //! the trial for our node, and does not report that our node came and went.
 
 use std::net::{IpAddr, SocketAddr};
@@ -130,9 +130,9 @@ fn others(names: &[(String, u16)], but: &str) -> String {
     }
 }
 
-/// Begins a handshake as `us` to get the node's name and flags. Then completes another one as a
-/// hidden node with another name, and closes the connection. `one_trial` allows one of the latter at
-/// a time, because all have the same name.
+/// Begins a handshake as `us` to get the node's name and flags. Then completes a trial handshake as
+/// a hidden node with another name, and closes the connection. `one_trial` allows one trial at a
+/// time, because all trials have the same name.
 ///
 /// # Errors
 /// The failure of the first stage that failed.

@@ -120,7 +120,7 @@ pub struct Finding {
     pub detail: String,
 }
 
-/// The answers of a connected node to questions about itself; a field is `None` if it did not answer.
+/// The answers of a connected node about itself. A field is `None` if the node did not answer.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct OwnView {
     /// Its OTP release.

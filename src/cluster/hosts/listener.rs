@@ -1,5 +1,5 @@
-//! Receives the events of other hecate-daemons, as a member of the groups of these events, and asks
-//! the daemons for snapshots when [`Hosts`] decides so.
+//! Receives the events of other hecate-daemons as a member of the groups of these events. Asks the
+//! daemons for snapshots when [`Hosts`] decides to.
 //!
 //! It makes no decisions, and keeps only state that it can ask for again.
 

@@ -1,9 +1,9 @@
-//! Keeps the reports of the other hecate-daemons about their plugins: decides which daemon to ask for
-//! a snapshot, and when; applies events; and records since when a daemon is lost. Pure.
+//! Keeps the reports of the other hecate-daemons about their plugins. Decides which daemon to ask
+//! for a snapshot, and when. Applies events, and records since when a daemon is lost. Pure.
 //!
 //! A daemon numbers its events with revisions. Each daemon in the group in `pg` is asked for a
-//! snapshot. After that, the event with the next revision is applied, and older ones are ignored. A
-//! later one shows that an event is missing, so the daemon is asked again.
+//! snapshot. After that, the event with the next revision is applied, and older events are ignored.
+//! A later event shows that an event is missing, so the daemon is asked again.
 //!
 //! A daemon that connects again is asked as if for the first time, because its revisions may have
 //! restarted. It stays lost until it has answered.
@@ -84,15 +84,15 @@ struct Link {
     connection: u64,
     /// The revision of the report; none until the daemon has answered over this connection.
     revision: Option<u64>,
-    /// The latest revision of an event since the daemon was asked. The maximum means that the latest
-    /// revision is unknown.
+    /// The latest revision of an event since the daemon was asked. The maximum means that the
+    /// latest revision is unknown.
     latest: u64,
     asking: bool,
-    /// The earliest time of the next question.
+    /// The earliest time of the next request.
     ask_at: Instant,
-    /// The time of the next question if no event is missing.
+    /// The time of the next request if no event is missing.
     refresh_at: Instant,
-    /// The pause after the next question without an answer.
+    /// The pause after the next request without an answer.
     pause: Duration,
 }
 
@@ -121,7 +121,7 @@ impl Link {
         }
     }
 
-    /// Returns when to ask the daemon; none while it is being asked.
+    /// Returns when to ask the daemon; `None` while a request waits for its answer.
     fn due(&self) -> Option<Instant> {
         let is_stale = self.revision.is_none_or(|revision| revision < self.latest);
         (!self.asking).then(|| if is_stale { self.ask_at } else { self.refresh_at.max(self.ask_at) })
@@ -131,7 +131,7 @@ impl Link {
     fn fail(&mut self, now: Instant) {
         self.ask_at = now + self.pause;
         self.pause = (self.pause * 2).min(limits::HOST_PAUSE_LONGEST);
-        // The events that led to the question are still missing.
+        // The events that led to the request are still missing.
         self.latest = u64::MAX;
     }
 }

@@ -21,9 +21,10 @@ use crate::limits;
 #[derive(Debug)]
 struct Questioned {
     connection: u64,
-    /// The protocol of its `pg`; none until it has answered with its release, or that it has none.
+    /// The protocol of its `pg`; `None` until the peer has answered the request for its release,
+    /// even if it has no release.
     pg: Option<PgProtocol>,
-    /// When to ask it again; none while it is being asked.
+    /// When to ask it again; `None` while a request waits for its answer.
     due: Option<Instant>,
 }
 
@@ -35,13 +36,13 @@ pub struct Questioner {
     work: JoinSet<Reply>,
 }
 
-/// The result of one question.
+/// The result of one request.
 #[derive(Debug)]
 struct Reply {
     peer: NodeName,
     connection: u64,
     answer: PeerAnswer,
-    /// Whether the same question would be answered in the same way.
+    /// Whether the same request would get the same answer.
     is_final: bool,
 }
 
@@ -58,8 +59,8 @@ impl Questioner {
         self.peers.get(peer)?.pg
     }
 
-    /// Our node has another view. Asks each new peer, except those that got their name from our node:
-    /// they are tools, and some (`erl_rpc`) end when they get an unexpected message.
+    /// Our node has another view. Asks each new peer, except peers that got their names from our
+    /// node. Those are tools, and some of them (`erl_rpc`) end when they get an unexpected message.
     pub fn changed(&mut self, view: &View) {
         let up = |name: &str| view.peers.get(name).filter(|peer| peer.is_up()).map(|peer| peer.connection);
         self.peers.retain(|name, peer| up(name) == Some(peer.connection));
@@ -91,7 +92,7 @@ impl Questioner {
     pub async fn step(&mut self) -> Option<Answered> {
         let Reply { peer: name, connection, answer, is_final } = match self.work.join_next().await {
             Some(Ok(reply)) => reply,
-            // The question panicked, which is logged. That peer is not asked again.
+            // The request panicked, which is logged. That peer is not asked again.
             Some(Err(_)) => return None,
             None => std::future::pending().await,
         };
@@ -122,7 +123,7 @@ pub struct Answered {
     pub shows_pg: bool,
 }
 
-/// A question to a peer. The release is first, because introductions wait for it.
+/// A request to a peer. The release is first, because introductions wait for it.
 #[derive(Debug, Clone, Copy)]
 enum Question {
     Release,

@@ -1,4 +1,4 @@
-//! Finds peers and introduces them to each other: asks EPMD, DNS and the peers for
+//! Finds peers and introduces them to each other. Asks EPMD, DNS and the peers for
 //! [`super::strategies`], and executes the decisions of [`Redialer`] and [`Introducer`].
 //!
 //! It makes no decisions, and keeps only state that it can ask for again.
@@ -40,7 +40,7 @@ enum Done {
     Names(Result<Vec<(String, u16)>, epmd::Error>),
     Addresses(io::Result<Vec<IpAddr>>),
     Dialled(NodeName, Result<Result<(), Arc<DialError>>, Stopped>),
-    /// The answer of a peer to the question with this number.
+    /// The answer of a peer to the request with this number.
     Nodes(NodeName, u64, Result<Result<Raw, CallError>, Stopped>),
     /// A request without an answer.
     Sent,
@@ -51,7 +51,7 @@ enum Done {
 pub struct FinderSettings {
     /// Full names of nodes to connect to.
     pub peers: Vec<NodeName>,
-    /// A DNS name whose addresses are those of other daemons.
+    /// A DNS name with the addresses of other daemons.
     pub dns: Option<String>,
     /// The names in this host's EPMD to connect to.
     pub epmd_names: Vec<NamePattern>,
@@ -150,8 +150,8 @@ impl Finder {
         self.introducible(view, pg);
     }
 
-    /// Passes the present peers to the introducer. `pg` returns the protocol of a peer's `pg`, if it
-    /// is known.
+    /// Passes the present peers to the introducer. `pg` returns the protocol of a peer's `pg`, if
+    /// it is known.
     pub fn introducible(&mut self, view: &View, pg: impl Fn(&NodeName) -> Option<PgProtocol>) {
         let published = view.peers.iter().filter(|(_, peer)| peer.is_published());
         let connected = |(name, peer): (&NodeName, &Peer)| {
@@ -180,7 +180,8 @@ impl Finder {
         std::mem::take(&mut self.touched)
     }
 
-    /// Returns whether something that the cluster's view shows may have changed since the last call.
+    /// Returns whether something that the cluster's view shows may have changed since the last
+    /// call.
     pub fn take_changed(&mut self) -> bool {
         std::mem::take(&mut self.has_changed)
     }
@@ -311,7 +312,7 @@ impl Finder {
         self.touched.extend(forgotten);
     }
 
-    /// A peer has answered a question about itself.
+    /// A peer has answered a request about itself.
     pub fn answered(&mut self, name: &NodeName, answer: PeerAnswer) {
         self.records.answered(name, answer);
         self.has_changed = true;

@@ -2,23 +2,23 @@
 //!
 //! `global` meshes the nodes that it knows, but it cannot know us (see
 //! `beam::node::services::global`), and pg is not transitive. So when two published peers arrive
-//! that are not connected to each other, we ask one of them to connect to the other, until it does.
-//! Hidden peers are never introduced.
+//! and are not connected to each other, we ask one of them to connect to the other. We ask again
+//! until the two are connected. Hidden peers are never introduced.
 //!
 //! The administrator's decisions have precedence:
 //! - We introduce only nodes whose `global` has greeted ours. A node with `connect_all false`, or
 //!   in a global group without us, sends no greeting. A connection from it to an ordinary node
 //!   would make `global:sync/0` hang on both.
-//! - We do not introduce a node that has closed its connection to us in order, as
-//!   `global:disconnect/0` does, and that we have dialled since. We introduce it again when it
-//!   dials us, or after its restart.
+//! - We do not introduce a node that closed its connection to us cleanly, as `global:disconnect/0`
+//!   does, if we have dialled it since. We introduce it again when it dials us, or after its
+//!   restart.
 //! - We introduce a pair once for each connection of the two to us. If the two disconnect later, we
 //!   assume that the administrator wanted that.
 //!
 //! The hecate-daemons of a cluster share this work without messages. In the order of hosts and
-//! names, the last daemon before a node looks after it; the first name follows the last. On a host
-//! with a daemon, that is the host's own daemon. We never ask a daemon to connect, because it
-//! connects to every node that it learns of. Pure.
+//! names, the last daemon before a node looks after the node. The order is circular: the first name
+//! follows the last. On a host with a daemon, the host's own daemon looks after the nodes. We never
+//! ask a daemon to connect, because it connects to every node that it learns of. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -31,8 +31,8 @@ use crate::cluster::peers::pg_protocol::{Contacts, PgProtocol};
 const ROUND: Duration = Duration::from_secs(5);
 /// The minimum length of a round, for each peer.
 const EACH: Duration = Duration::from_millis(10);
-/// The pause after the first introduction of a pair. Then we ask whether the two are connected. Each
-/// further introduction doubles the pause.
+/// The pause after the first introduction of a pair. Then we ask whether the two are connected.
+/// Each further introduction doubles the pause.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// The longest pause between two introductions of a pair, which may be unable to connect.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
@@ -55,7 +55,7 @@ pub enum IntroducerInput {
     Nodes {
         /// The peer.
         of: NodeName,
-        /// The number of the question.
+        /// The number of the request.
         asked: u64,
         /// The nodes that it is connected to.
         nodes: BTreeSet<NodeName>,
@@ -116,7 +116,7 @@ struct Candidate {
     /// The number of its last arrival. A peer arrives when it connects, and when it becomes
     /// introducible.
     arrived: u64,
-    /// The number of arrivals at the time of the last question that the peer answered; 0 before its
+    /// The number of arrivals at the time of the last request that the peer answered; 0 before its
     /// first answer.
     answered: u64,
 }
@@ -129,8 +129,8 @@ pub struct Introducer {
     daemons: BTreeSet<NodeName>,
     /// The number of arrivals so far.
     arrivals: u64,
-    /// Pairs in name order that are to be introduced, or have not been seen connected since their
-    /// first introduction, with the time of the next introduction and the number of introductions so
+    /// Pairs in name order that must be introduced, or that were introduced but not yet seen
+    /// connected. Each has the time of its next introduction and the number of its introductions so
     /// far.
     apart: BTreeMap<(NodeName, NodeName), (Instant, u32)>,
     next_round: Option<Instant>,
@@ -226,7 +226,7 @@ impl Introducer {
         out: &mut Vec<IntroducerEffect>,
     ) {
         let contacts = self.contacts(of, nodes);
-        // An answer does not cover connections that are newer than its question.
+        // An answer does not cover connections that are newer than its request.
         let Some(peer) = self.peers.get_mut(of).filter(|peer| peer.introducible && peer.arrived <= asked) else {
             return;
         };
@@ -251,7 +251,8 @@ impl Introducer {
                 self.apart.insert(pair, (now, times));
                 continue;
             }
-            // Asks the two in turn, because perhaps only one can reach the other or accepts our call.
+            // Asks the two in turn, because perhaps only one can reach the other or accepts our
+            // call.
             let (on, to) = match (self.daemons.contains(of), self.daemons.contains(name)) {
                 (true, true) => continue,
                 (true, false) => (name, of),
@@ -285,8 +286,8 @@ impl Introducer {
         self.keeps_apart = mixed.is_some();
     }
 
-    /// Returns whether a connection of two peers endangers the `pg` of no node that one of them is
-    /// connected to.
+    /// Returns whether two peers may connect without danger to the `pg` of either, or of a node
+    /// that either is connected to.
     fn may_meet(&self, now: Instant, one: (&NodeName, &Candidate), other: (&NodeName, &Candidate)) -> bool {
         let side = |(name, peer): (&NodeName, &Candidate)| match peer.contacts.map(|contacts| contacts.with(peer.pg)) {
             // A daemon is connected to all nodes, but does not connect them to each other.

@@ -1,9 +1,9 @@
-//! The nodes of the cluster: finds, dials and introduces them, and describes each.
+//! Finds, dials and introduces the nodes of the cluster, and describes each.
 //!
 //! [`strategies`] name nodes, [`redial`] decides when to dial each, [`introduce`] decides which
 //! pairs to introduce, and [`records`] remembers the results of the attempts. All four are pure,
-//! and [`finder`] runs them. [`questions`] asks a connected node about itself, [`answers`] asks all of
-//! them at intervals, and [`views`] builds the description of each node.
+//! and [`finder`] runs them. [`questions`] asks one connected node about itself. [`answers`] asks
+//! all connected nodes at intervals. [`views`] builds the description of each node.
 
 pub mod answers;
 pub mod finder;

@@ -1,7 +1,7 @@
 //! Decides which peers must not connect to each other. If the `pg` of OTP 29 discovers the `pg` of
-//! OTP 25 (`{discover, Pid, 1}`), the latter exits, and so does a node that runs it under its kernel.
-//! Connected nodes connect to each other's peers, so two nodes may not connect either if one is
-//! connected to an old node and the other to a new one. Pure.
+//! OTP 25 (`{discover, Pid, 1}`), the older `pg` exits. A node that runs its `pg` under its kernel
+//! then exits too. Connected nodes connect to each other's peers. So two nodes must not connect if
+//! one is connected to an old node and the other to a new node. Pure.
 
 /// The protocol of a node's `pg`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

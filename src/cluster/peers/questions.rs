@@ -21,7 +21,7 @@ use crate::limits;
 /// The program that runs our node, as Erlang's tools show it.
 pub const PROGRAM: Program = Program { name: env!("CARGO_PKG_NAME"), version: env!("CARGO_PKG_VERSION") };
 
-/// Why a question has no answer.
+/// Why a request has no answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unanswered {
     /// The node did not answer in time, or the connection is gone.
@@ -37,8 +37,8 @@ pub enum Unanswered {
 /// An answer, or why there is none.
 pub type Answered<T> = Result<T, Unanswered>;
 
-/// Returns the OTP release of a node, such as `25`. A hecate-daemon has none, but reports one to
-/// tools: the oldest whose protocol it speaks.
+/// Returns the OTP release of a node, such as `25`. A hecate-daemon has no release, so the result
+/// is [`Unanswered::Unable`]. To tools, it reports the oldest release whose protocol it speaks.
 ///
 /// # Errors
 /// See [`Unanswered`].
@@ -59,8 +59,8 @@ pub async fn tick_time(node: &Handle, peer: &NodeName) -> Answered<Duration> {
     milliseconds(&ask_net_kernel(node, peer, Term::atom("ticktime")).await?).map_err(|_| Unanswered::Unable)
 }
 
-/// Returns the nodes that a node is connected to, including hidden ones. A hecate-daemon reports only
-/// the visible ones.
+/// Returns the nodes that a node is connected to, including hidden ones. A hecate-daemon reports
+/// only the visible ones.
 ///
 /// # Errors
 /// See [`Unanswered`].
@@ -82,7 +82,7 @@ pub async fn is_registered(node: &Handle, peer: &NodeName, name: &Atom) -> Answe
     Ok(Reader::new(answer.bytes(), &mut Atoms::new()).atom().is_err())
 }
 
-/// Returns the round-trip time of a ping, which is that of `net_adm:ping/1`.
+/// Returns the round-trip time of a ping, which is the request that `net_adm:ping/1` sends.
 ///
 /// # Errors
 /// See [`Unanswered`].

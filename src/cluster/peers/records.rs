@@ -1,8 +1,8 @@
 //! Records for each node how it was found, our attempts to connect to it, and its answers about
 //! itself. Pure.
 //!
-//! The records follow the decisions of [`super::redial`], and a node that it drops is forgotten here
-//! too. The redialer and the introducer keep their own schedules.
+//! The records follow the decisions of [`super::redial`], and a node that it drops is forgotten
+//! here too. The redialer and the introducer keep their own schedules.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
@@ -22,12 +22,12 @@ pub struct PeerAnswers {
     pub round_trip: Option<Duration>,
 }
 
-/// An answer of a peer to a question about itself.
+/// An answer of a peer to a request about itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PeerAnswer {
-    /// Its OTP release; none if it has none, or did not answer.
+    /// Its OTP release; `None` if the peer has no release or did not answer.
     Release(Option<String>),
-    /// The other answers; none if it did not answer.
+    /// The other answers. A field is `None` if the peer did not answer.
     Others {
         /// Its `net_ticktime`.
         tick_time: Option<Duration>,
@@ -93,7 +93,7 @@ impl PeerRecords {
         }
     }
 
-    /// A connected node has answered a question about itself, or did not answer in time.
+    /// A connected node has answered a request about itself, or did not answer in time.
     pub fn answered(&mut self, name: &str, answer: PeerAnswer) {
         let Some(PeerRecord { answers, .. }) = self.0.get_mut(name) else { return };
         match answer {

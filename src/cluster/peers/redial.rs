@@ -14,18 +14,18 @@ use crate::limits;
 /// The longest wait before the first attempt, which is random so that nodes that start together do
 /// not dial at the same moment. A node that EPMD has just reported is dialled at once.
 const FIRST_WAIT: Duration = Duration::from_millis(250);
-/// The pause after the first failed attempt. Each further failure doubles it. Each pause is jittered
-/// to 50–100 % of its length.
+/// The pause after the first failed attempt. Each further failure doubles it. Each pause is
+/// jittered to 50–100 % of its length.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// The longest pause between two attempts.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-/// The pause after a node has closed its connection in order and still runs, because its
+/// The pause after a node that still runs has closed its connection cleanly, because its
 /// administrator may have wanted that. Each further such close doubles it.
 const LEFT_PAUSE: Duration = Duration::from_secs(10);
 /// The longest such pause. A connection that lasted this long resets the pause.
 const LONGEST_LEFT_PAUSE: Duration = Duration::from_secs(60);
-/// The pause after a refusal, such as one because of the cookie. It ends early if the node's port in
-/// EPMD changes.
+/// The pause after a refusal, such as one because of the cookie. It ends early if the node's port
+/// in EPMD changes.
 pub const REFUSED_PAUSE: Duration = Duration::from_secs(300);
 /// A name that only peers have reported is dropped after this many failures in a row.
 const PATIENCE: u32 = 8;
@@ -68,7 +68,7 @@ struct Target {
     named_by: NamedBy,
     state: State,
     failures: u32,
-    /// How many times in a row the node has closed its connection in order.
+    /// How many times in a row the node has closed its connection cleanly.
     times_left: u32,
 }
 
@@ -88,8 +88,8 @@ pub enum Outcome {
     Connected,
     /// The attempt failed, and the next one may succeed.
     Failed,
-    /// The next attempt can only succeed if something changes on the node, such as its cookie, its
-    /// user or its OTP release.
+    /// The attempt failed. The next one can succeed only if something changes on the node, such as
+    /// its cookie, its user or its OTP release.
     Refused,
     /// It is the right node, but it has this name.
     CallsItself(NodeName),
@@ -152,11 +152,11 @@ pub enum RedialInput {
     Down {
         /// The name of the node.
         name: NodeName,
-        /// Whether the node itself closed the connection in order.
+        /// Whether the node itself closed the connection cleanly.
         left: bool,
     },
     /// All nodes that our node remembers although they are not connected. The flag is true if the
-    /// node itself closed the connection in order.
+    /// node itself closed the connection cleanly.
     Absent(Vec<(NodeName, bool)>),
     /// An attempt has ended.
     Dialled {
@@ -182,10 +182,10 @@ pub enum Asked {
 #[derive(Debug)]
 pub struct Redialer {
     targets: BTreeMap<NodeName, Target>,
-    /// The real name of each node that has another name than the one that was dialled.
+    /// The real name of each node whose name differs from the dialled name.
     aliases: BTreeMap<NodeName, NodeName>,
-    /// Nodes that our node remembers although they are not connected, each with the time at which it
-    /// may be forgotten.
+    /// Nodes that our node remembers although they are not connected, each with the time at which
+    /// it may be forgotten.
     absent: BTreeMap<NodeName, Instant>,
     /// The sources whose first request is not finished.
     unasked: BTreeSet<Asked>,
@@ -266,8 +266,8 @@ impl Redialer {
     }
 
     /// Returns the nodes that our node may forget, because they have not been connected for
-    /// [`limits::PEER_MEMORY`] and no source names them. Nodes that a source names are checked again
-    /// after the same time.
+    /// [`limits::PEER_MEMORY`] and no source names them. Nodes that a source names are checked
+    /// again after the same time.
     pub fn forgotten(&mut self, now: Instant) -> Vec<NodeName> {
         let targets = &self.targets;
         for (_, at) in self.absent.iter_mut().filter(|(name, at)| **at <= now && targets.contains_key(*name)) {
@@ -331,8 +331,8 @@ impl Redialer {
         self.unasked.remove(&Asked::Epmd);
         let named: BTreeMap<NodeName, u16> = names.into_iter().map(|(name, port)| (self.alias(name), port)).collect();
         for (_, target) in self.targets.iter_mut().filter(|(name, _)| !named.contains_key(*name)) {
-            // The node has ended, even if peers still name it. If EPMD was restarted instead, the node
-            // registers again.
+            // The node has ended, even if peers still name it. If EPMD was restarted instead, the
+            // node registers again.
             if target.named_by.epmd.take().is_some() {
                 target.named_by.peers = false;
             }
@@ -405,8 +405,8 @@ impl Redialer {
             Outcome::CallsItself(other) => {
                 let named_by = target.named_by;
                 self.targets.remove(name);
-                // If the node has its first name again, its alias is removed. Two aliases that refer
-                // to each other would cause an endless series of attempts.
+                // If the node has its first name again, its alias is removed. Two aliases that
+                // refer to each other would cause an endless series of attempts.
                 if self.aliases.remove(&other).is_none() && self.aliases.len() < beam::limits::KNOWN_NODES {
                     self.aliases.insert(name.clone(), other.clone());
                 }

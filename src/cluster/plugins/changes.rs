@@ -1,5 +1,6 @@
-//! Decides which plugins to compare with the registry's view: those with events since the last
-//! comparison, or all of them if events were missed or nothing was compared yet. Pure.
+//! Decides which plugins to compare with the registry's view. These are the plugins with events
+//! since the last comparison, or all plugins if events were missed or nothing was compared yet.
+//! Pure.
 
 use std::collections::BTreeSet;
 
@@ -33,7 +34,7 @@ impl Changes {
     }
 
     /// Returns the plugins to compare with this view, once. `kept` are the plugins that the caller
-    /// has state for. `revision` is that of the last event that was delivered or missed.
+    /// has state for. `revision` is the revision of the last event that was delivered or missed.
     pub fn take<'a>(
         &mut self,
         view: &'a View,
@@ -44,8 +45,8 @@ impl Changes {
         if !self.all {
             return names;
         }
-        // A view that is not ready has no status yet. A missed event may be newer than this view, and
-        // then a newer view follows.
+        // A view that is not ready has no status yet. A missed event may be newer than this view,
+        // and then a newer view follows.
         self.all = !view.ready || revision > view.revision;
         kept.chain(view.plugins.keys()).cloned().collect()
     }

@@ -24,8 +24,8 @@ pub struct MembershipTracker {
     allowed: BTreeSet<u32>,
     /// The other users of this host who have, or had, a hecate-daemon.
     neighbours: BTreeSet<u32>,
-    /// The connected nodes, each with the number of its connection, and whether it was reported as a
-    /// node of this host.
+    /// The connected nodes, each with the number of its connection, and whether it was reported as
+    /// a node of this host.
     up: BTreeMap<NodeName, (u64, bool)>,
     announced: BTreeSet<(PluginName, NodeName)>,
 }
@@ -95,7 +95,8 @@ impl MembershipTracker {
                 PeerState::Up { .. } if before == Some(now) => {}
                 PeerState::Up { .. } => {
                     if let Some((connection, _)) = before {
-                        // The announcements ended with the old connection, so the same ones are new.
+                        // The announcements ended with the old connection, so the same ones are
+                        // new.
                         self.announced.retain(|(_, node)| node != name);
                         let reason = match connection == peer.connection {
                             true => "it belongs to another user who has a hecate-daemon".to_owned(),

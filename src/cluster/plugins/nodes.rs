@@ -88,8 +88,8 @@ pub fn state(Evidence { peer, record, is_missing, is_mixed }: Evidence<'_>) -> N
     };
     let failure = record.and_then(|record| record.last_failure.as_ref());
     match (lost_at, failure) {
-        // A node that left EPMD is expected to be unreachable; any other failure since the connection
-        // was lost is a new one.
+        // A node that left EPMD is expected to be unreachable; any other failure since the
+        // connection was lost is a new one.
         (Some(lost_at), Some(failure))
             if !is_missing && failure.at >= lost_at && failure.code != DialCode::NotRegistered =>
         {

@@ -43,8 +43,8 @@ impl Registered {
         map([("revision", integer(view.revision)), ("plugins", Term::List(plugins))])
     }
 
-    /// Returns the map in the message to the group of an event: that of [`Self::info`], with the
-    /// event's `revision` and `at`.
+    /// Returns the map in the message to the group of an event. It has the keys of [`Self::info`],
+    /// and the event's `revision` and `at`.
     #[must_use]
     pub fn event(&self, event: &Event) -> Term {
         let own = [("revision", integer(event.revision)), ("at", milliseconds(event.at))];

@@ -56,8 +56,9 @@ impl Refusing {
     }
 
     /// Returns the changes since the last call. `refusing` contains the nodes of registered plugins
-    /// that refuse to connect now. `neighbours` contains those of [`Self::strangers`] that belong
-    /// to the home of another user. `seen` returns the state of a node that is not in `refusing`.
+    /// that refuse to connect now. `neighbours` contains the nodes of [`Self::strangers`] that
+    /// belong to the home of another user. `seen` returns the state of a node that is not in
+    /// `refusing`.
     pub fn news(
         &mut self,
         now: Instant,

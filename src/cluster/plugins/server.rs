@@ -1,5 +1,5 @@
-//! The process registered as `hecate_plugins`. Erlang nodes call it to list, register and deregister
-//! plugins, as they could over HTTP. It is our member of the group `hecate_daemons`.
+//! The process registered as `hecate_plugins`. Erlang nodes call it to list, register and
+//! deregister plugins, as they could over HTTP. It is our member of the group `hecate_daemons`.
 
 use beam::connect::dial::Dialer;
 use beam::etf::{Atoms, Raw, Term};

@@ -1,6 +1,6 @@
 //! The functions of the module `shared_paths`, which return the paths of this daemon's directories.
 //! Besides those that describe the node (`node::services::functions`), they are the only functions
-//! that peers can call on our node. The paths are those of our own namespace.
+//! that peers can call on our node. The paths belong to our own namespace.
 
 use beam::etf::{Atom, Term};
 use beam::node::{Answer, BadArg, Caller, Functions};

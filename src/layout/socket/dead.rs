@@ -1,8 +1,9 @@
-//! Probes the `api.sock` of plugins, and removes dead ones as [`crate::layout::socket::stale`] decides.
+//! Probes the `api.sock` of plugins, and removes dead ones as [`crate::layout::socket::stale`]
+//! decides.
 //!
-//! A probe opens the file (`O_PATH`, without following links) and connects through that descriptor, so
-//! that it checks and connects to the same file. It never waits for the other side: the socket is
-//! non-blocking, and no bytes are exchanged.
+//! A probe opens the file (`O_PATH`, without following links) and connects through that descriptor,
+//! so that it checks and connects to the same file. It never waits for the other side: the socket
+//! is non-blocking, and no bytes are exchanged.
 
 use std::collections::VecDeque;
 use std::io;
@@ -45,8 +46,8 @@ impl Layout {
     }
 }
 
-/// Returns how the owner of a socket can permit the daemon to connect, or `why` if the file cannot be
-/// checked.
+/// Returns how the owner of a socket can permit the daemon to connect, or `why` if the file cannot
+/// be checked.
 fn denied(dir: &OwnedFd, path: &Path, file: Option<OwnedFd>, why: String) -> String {
     match (file.map(fs::fstat), fs::fstat(dir)) {
         (Some(Ok(socket)), Ok(dir)) => {
@@ -103,8 +104,8 @@ impl DeadSocket {
         Ok(Self { dir, removal: Removal::new(), probed: None })
     }
 
-    /// Continues the removal as far as possible without waiting. There is no wait while the socket is
-    /// set aside, so a caller may stop at any wait.
+    /// Continues the removal as far as possible without waiting. There is no wait while the socket
+    /// is set aside, so a caller may stop at any wait.
     ///
     /// # Errors
     /// A dead socket could not be removed, or a live one not put back.
@@ -187,7 +188,8 @@ fn connect(file: &OwnedFd) -> rustix::io::Result<SocketState> {
     }
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-    // The only way to connect to an open file. This path is short, however long that of home is.
+    // The only way to connect to an open file. This path is short, even if the path of home is
+    // long.
     let address = SocketAddrUnix::new(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
     match rustix::net::connect(&socket, &address) {
         Ok(()) | Err(Errno::AGAIN) => Ok(SocketState::Alive),
@@ -237,7 +239,8 @@ mod tests {
 
         /// Creates a socket that no process listens on.
         fn leave_a_dead_one(&self) {
-            // It never listened, because a child process that another test starts could keep a listening one open.
+            // It never listened, because a child process that another test starts could keep a
+            // listening one open.
             drop(bind(&self.path()));
         }
 

@@ -1,5 +1,5 @@
-//! Finds the processes that serve a home, and compares their open files with those at its paths. For
-//! `doctor`, which must work even if the daemon does not answer.
+//! Finds the processes that serve a home, and compares their open files with those at its paths.
+//! For `doctor`, which must work even if the daemon does not answer.
 //!
 //! A daemon keeps `run/` open while it runs. proc(5) lists the open files of processes of the same
 //! user, including removed files.
@@ -33,7 +33,8 @@ impl Holder {
 }
 
 impl Home {
-    /// Returns the other processes that have the daemon's own `run/` open and are visible to this user.
+    /// Returns the other processes that have the daemon's own `run/` open and are visible to this
+    /// user.
     #[must_use]
     pub fn holders(&self) -> Vec<Holder> {
         let run = self.own().run();

@@ -1,4 +1,5 @@
-//! The sockets of plugins: probing them, and removing dead ones. Also the processes that serve a home.
+//! The sockets of plugins: probing them, and removing dead ones. Also the processes that serve a
+//! home.
 
 pub(super) mod dead;
 pub(super) mod holders;

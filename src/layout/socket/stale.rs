@@ -1,12 +1,13 @@
-//! Decides when the `api.sock` of a dead plugin may be removed. Pure: it gets the results of probes and
-//! the time.
+//! Decides when the `api.sock` of a dead plugin may be removed. Pure: it gets the results of probes
+//! and the time.
 //!
 //! A socket is removed in these steps:
-//! 1. It refuses two connections, at least [`limits::STALE_SOCKET_GAP`] apart, and is the same inode
-//!    both times. One refusal is not enough, because a live socket refuses between `bind` and `listen`.
+//! 1. It refuses two connections, at least [`limits::STALE_SOCKET_GAP`] apart, and is the same
+//!    inode both times. One refusal is not enough, because a live socket refuses between `bind` and
+//!    `listen`.
 //! 2. It is renamed, so that no client finds it, and probed again.
-//! 3. If it is the same inode and still refuses, it is unlinked. If not, it is put back, unless another
-//!    socket has its path.
+//! 3. If it is the same inode and still refuses, it is unlinked. If not, it is put back, unless
+//!    another socket has its path.
 //!
 //! `EAGAIN` means a full backlog, so the socket is live.
 

@@ -40,8 +40,8 @@ impl State {
         self.probe_all_due(now, out);
     }
 
-    /// Handles a running node that refuses to connect, which is a sign of life. A plugin whose node was
-    /// connected before stays stopped until that node connects again.
+    /// Handles a running node that refuses to connect, which is a sign of life. A plugin whose node
+    /// was connected before stays stopped until that node connects again.
     pub(super) fn node_refused(&mut self, now: Now, node: &NodeName, code: &str, out: &mut Vec<RegistryEffect>) {
         if self.nodes.is_connected(node) {
             return;
@@ -65,7 +65,8 @@ impl State {
         }
     }
 
-    /// Handles the end of a node that refused to connect. The socket decides the status from now on.
+    /// Handles the end of a node that refused to connect. The socket decides the status from now
+    /// on.
     pub(super) fn node_ended(&mut self, now: Now, node: &NodeName, out: &mut Vec<RegistryEffect>) {
         Arc::make_mut(&mut self.nodes).ended(node);
         let ran_there = |entry: &Entry| !entry.liveness.governed && entry.plugin.node.as_ref() == Some(node);

@@ -86,7 +86,8 @@ impl State {
     }
 }
 
-/// Returns why a probe found no socket that answers. `was_there` is whether a socket existed before.
+/// Returns why a probe found no socket that answers. `was_there` is whether a socket existed
+/// before.
 fn no_answer(socket: &SocketState, was_there: bool) -> Reason {
     let (code, detail) = match socket {
         SocketState::Alive => (ReasonCode::SocketAnswers, "its socket answers"),

@@ -419,7 +419,8 @@ async fn a_follower_that_falls_behind_misses_nothing() {
 async fn a_stop_handles_queued_requests_and_refuses_later_ones() {
     let world = World::new();
     let (handle, mut events) = (world.handle.clone(), world.handle.events());
-    // The test runs in one thread, so these are queued in this order before the registry handles one.
+    // The test runs in one thread, so these are queued in this order before the registry handles
+    // one.
     let (before, (), after) = tokio::join!(world.register("hecate-oned"), handle.stop(), world.register("hecate-twod"));
     before.expect("queued before the stop");
     after.expect("queued before the registry closed its queue");

@@ -1,8 +1,10 @@
-//! Reads the rows of a damaged SQLite file page by page, without following the pages that lead to them.
+//! Reads the rows of a damaged SQLite file page by page, without following the pages that lead to
+//! them.
 //!
-//! SQLite has the same function, but only in a C extension that the bundled build does not include. This
-//! reader never writes, and checks all values. It follows <https://sqlite.org/fileformat2.html>; section
-//! numbers below refer to that page. Committed pages in the write-ahead log replace those of the file.
+//! SQLite has the same function, but only in a C extension that the bundled build does not include.
+//! This reader never writes, and checks all values. It follows
+//! <https://sqlite.org/fileformat2.html>; section numbers below refer to that page. Committed pages
+//! in the write-ahead log replace those of the file.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -39,7 +41,8 @@ const HEADER: usize = 100;
 /// The default of SQLite, which the daemon does not change.
 const PAGE_SIZE: usize = 4096;
 
-/// Reads all rows of a database and of its write-ahead log. A missing or unreadable file has no rows.
+/// Reads all rows of a database and of its write-ahead log. A missing or unreadable file has no
+/// rows.
 pub(super) fn rows(database: &Path) -> Vec<Row> {
     let (file, log) = (File::open(database).ok(), File::open(beside(database, WAL)).ok());
     let header = file.as_ref().and_then(|file| read(file, 0, HEADER).ok()).unwrap_or_default();
@@ -91,8 +94,8 @@ impl Pages<'_> {
         Some(page)
     }
 
-    /// Returns the free pages, which have old content (section 1.5). If the list is damaged, the result is
-    /// empty, so that it does not hide pages in use.
+    /// Returns the free pages, which have old content (section 1.5). If the list is damaged, the
+    /// result is empty, so that it does not hide pages in use.
     fn free(&self, last: u32) -> BTreeSet<u32> {
         let mut free = BTreeSet::new();
         let Some(first) = self.page(1).filter(|page| page.starts_with(MAGIC)) else { return free };

@@ -1,5 +1,5 @@
-//! Tests that remove or replace the files of the database between two commits. The next commit must be
-//! durable or refused, and earlier ones must be in the file that a later start opens.
+//! Tests that remove or replace the files of the database between two commits. The next commit must
+//! be durable or refused, and earlier ones must be in the file that a later start opens.
 
 use std::time::{Duration, UNIX_EPOCH};
 

@@ -1,6 +1,6 @@
 use super::*;
 
-/// An introducer with the present connection of each peer, and the number of the last question.
+/// An introducer with the present connection of each peer, and the number of the last request.
 struct Bench {
     introducer: Introducer,
     now: Instant,
@@ -59,8 +59,8 @@ impl Bench {
         self.look()
     }
 
-    /// Connects these peers, each with the protocol of its `pg`, if that is known. Returns those that
-    /// must be kept apart.
+    /// Connects these peers, each with the protocol of its `pg`, if that is known. Returns those
+    /// that must be kept apart.
     fn connect_with_pg(&mut self, peers: &[(&str, Option<PgProtocol>)]) -> Vec<IntroducerEffect> {
         for (peer, pg) in peers {
             let connection = match self.published.get(&name(peer)) {
@@ -77,7 +77,7 @@ impl Bench {
         effects.into_iter().filter(|effect| matches!(effect, IntroducerEffect::KeepApart { .. })).collect()
     }
 
-    /// Answers the last question for a peer.
+    /// Answers the last request for a peer.
     fn answer(&mut self, of: &str, nodes: &[&str]) -> Vec<IntroducerEffect> {
         self.answer_to(self.asked, of, nodes)
     }
@@ -240,8 +240,8 @@ fn each_node_is_looked_after_by_the_last_daemon_before_it() {
         let out = bench.run(with_daemons(&others(&all), &others(&daemons)));
         let asks = |out: Vec<IntroducerEffect>| -> Vec<String> { out.into_iter().map(asked_peer).collect() };
         let first = asks(out);
-        // Of as many rounds as there are daemons, one asks all peers, and the others ask the same as
-        // the first.
+        // In `daemons.len()` rounds, one round asks all peers. The others ask the same peers as the
+        // first round.
         let rounds: Vec<_> = (0..daemons.len()).map(|_| bench.pass(ROUND)).collect();
         assert_eq!(rounds.iter().filter(|round| **round == first).count(), daemons.len() - 1);
         assert_eq!(rounds.iter().map(Vec::len).max(), Some(all.len() - 1));

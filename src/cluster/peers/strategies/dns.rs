@@ -1,5 +1,6 @@
-//! Finds nodes in DNS. A name, such as that of a headless service, has an A or AAAA record for each
-//! host (or pod). Each address means the node `hecate@ADDRESS`; no other name is tried there. Pure.
+//! Finds nodes in DNS. A DNS name, for example of a headless service, has an A or AAAA record for
+//! each host (or pod). Each address means the node `hecate@ADDRESS`; no other name is tried there.
+//! Pure.
 
 use std::fmt::Display;
 use std::time::Instant;
@@ -31,9 +32,9 @@ impl Dns {
         names.filter(|name| *name != self.us).take(limits::DNS_ADDRESSES).collect()
     }
 
-    /// Returns whether the nodes found last are to be forgotten, after DNS failed or had no address
-    /// for the name: after [`limits::DNS_MEMORY`], because a service that restarts has none for a
-    /// moment.
+    /// Returns whether to forget the nodes that were found last, after DNS failed or had no address
+    /// for the name. They are kept for [`limits::DNS_MEMORY`], because a service that restarts has
+    /// no address for a moment.
     #[must_use]
     pub fn has_nothing(&self, now: Instant) -> bool {
         now.saturating_duration_since(self.since) >= limits::DNS_MEMORY

@@ -1,5 +1,5 @@
-//! Finds nodes of this host: the names in its EPMD that match a pattern, or that plugins registered.
-//! Other nodes may not belong to the cluster, and are not connected. Pure.
+//! Finds nodes of this host: the names in its EPMD that match a pattern, or that plugins
+//! registered. Other nodes may not belong to the cluster, and are not connected. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -26,8 +26,8 @@ impl Epmd {
         self.plugins = nodes;
     }
 
-    /// Returns the nodes to connect to among the names that EPMD has, each with its port. EPMD has no
-    /// host parts, so each name gets ours. A node with another host part is found out when it is
+    /// Returns the nodes to connect to among the names that EPMD has, each with its port. EPMD has
+    /// no host parts, so each name gets ours. A node with another host part is found out when it is
     /// dialled.
     #[must_use]
     pub fn found(&self, registered: Vec<(String, u16)>) -> Vec<(NodeName, u16)> {

@@ -1,5 +1,5 @@
-//! Finds nodes that authenticated peers report: those of their global name servers, and those that
-//! they are connected to. Pure.
+//! Finds nodes that authenticated peers report: the nodes of their global name servers, and the
+//! nodes that they are connected to. Pure.
 
 use std::collections::BTreeSet;
 

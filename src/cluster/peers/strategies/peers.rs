@@ -1,5 +1,5 @@
-//! Finds the configured nodes, by their full names. The configuration has already turned a bare host
-//! into `hecate@HOST`. Pure.
+//! Finds the configured nodes, by their full names. The configuration has already turned a bare
+//! host into `hecate@HOST`. Pure.
 
 use beam::name::NodeName;
 

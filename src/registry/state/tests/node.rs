@@ -88,8 +88,8 @@ fn a_node_is_a_sign_of_life_within_the_grace_period() {
 
 type Step<'a> = &'a dyn Fn(&mut World);
 
-/// Checks which node is found for a plugin, in every order of inputs. `local` and `remote` connect, and
-/// `announced` announce the plugin.
+/// Checks which node is found for a plugin, in every order of inputs. `local` and `remote` connect,
+/// and `announced` announce the plugin.
 fn find(local: &[&str], remote: &[&str], announced: &[&str], found: Option<&str>) {
     let nodes = |world: &mut World| {
         for node in local {

@@ -9,8 +9,8 @@ fn an_empty_registry_is_ready_at_once() {
 
 #[test]
 fn a_stored_status_is_checked_after_a_start() {
-    // Stored status and node, connected node, result of the probe; expected status and incarnation. The
-    // last stored revision is 9.
+    // Stored status and node, connected node, result of the probe; expected status and incarnation.
+    // The last stored revision is 9.
     let running = Status::Running;
     let stopped = Status::Stopped;
     let unclear = || SocketState::Unclear("why".into());
