@@ -22,7 +22,7 @@ use crate::files::Sight;
 use crate::plugin::PluginName;
 
 impl RunLock {
-    /// Locks the daemon's own namespace and its `run/`. Waits for up to [`LOCK_PATIENCE`],
+    /// Locks the daemon's own namespace and its `run/`. Waits for up to `LOCK_PATIENCE`,
     /// because a program that a killed daemon was starting inherits its locks until `exec` closes
     /// them.
     ///
