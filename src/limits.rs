@@ -149,7 +149,7 @@ pub const PURGE_DEPTH: usize = 128;
 /// per directory. Crossed by `layout::purge::tests::failed_removals_of_a_directory_are_bounded`.
 pub const PURGE_PAGE: usize = 1024;
 
-/// Most plugins of one host. Crossed by
+/// Most plugins on one host. Crossed by
 /// `registry::state::tests::registration::plugins_are_bounded`.
 pub const PLUGINS: usize = 16 * 1024;
 

@@ -51,7 +51,7 @@ async fn the_connection_that_was_idle_longest_is_closed() {
 }
 
 #[tokio::test]
-async fn a_connection_that_awaits_its_body_or_whose_answers_are_not_read_is_closed() {
+async fn a_newer_connection_evicts_one_that_sends_no_body_or_reads_no_responses() {
     let limits =
         Limits { connections: 1, share: 1, body_time: HOUR, stall: HOUR, head_time: HOUR, ..Limits::default() };
     let world = World::start(limits).await;

@@ -98,7 +98,7 @@ fn daemon_of(port: u16) -> Option<rustix::process::Pid> {
         .find_map(rustix::process::Pid::from_raw)
 }
 
-/// Stops the EPMD at a port. One that the daemon started is not a child of the test. It agrees to
+/// Stops the EPMD at a port. An EPMD that the daemon started is not a child of the test. It agrees to
 /// stop because no node is registered any more.
 struct Stop(u16);
 

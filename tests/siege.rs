@@ -72,7 +72,7 @@ impl World {
         !self.over.load(Ordering::Relaxed)
     }
 
-    /// Waits until the client has had some more calls answered.
+    /// Waits until `HELD` more calls of the client are answered.
     fn hold(&self) {
         let until = self.answered.load(Ordering::Relaxed) + HELD;
         wait_within(10 * support::PATIENCE, "the client has its calls answered", || {

@@ -323,7 +323,7 @@ a_node_gets_its_name_later(Config) ->
     Host = daemon(Config),
     Nameless = hecate_host:start_plugin(Host, undefined, "hecate-traderd"),
     ?assertMatch({ok, _}, call(Nameless, hecate_plugin, await, [10000])),
-    %% The name does not match the plugin's.
+    %% The node name does not match the plugin name.
     {ok, _} = call(Nameless, net_kernel, start, [[hecate_late, shortnames]]),
     Trader = Nameless#{node := call(Nameless, erlang, node, [])},
     runs(Host, "hecate-traderd", Trader, [Trader]),

@@ -217,7 +217,7 @@ mod tests {
         assert!(may_call(0, 1000, &[]), "root");
         assert!(may_call(1001, 1000, &[1001]), "an allowed user");
         assert!(!may_call(1001, 1000, &[1002]));
-        assert!(!may_call(1001, 0, &[]), "a daemon of root admits no other users");
+        assert!(!may_call(1001, 0, &[]), "a daemon that runs as root accepts no other users");
     }
 
     #[test]

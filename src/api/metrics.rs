@@ -58,7 +58,7 @@ fn plugins(registry: &registry::View) -> Families {
     let [running, stopped, unjudged] = if registry.ready { [running, all - running, 0] } else { [0, 0, all] };
     gauges(
         "hecate_plugins",
-        "Registered plugins by status. Unjudged while the daemon starts.",
+        "Registered plugins by status. All are unjudged until the daemon is ready.",
         ["status"],
         [(["running"], running), (["stopped"], stopped), (["unjudged"], unjudged)],
     )

@@ -30,7 +30,7 @@ pub enum Status {
 }
 
 impl Status {
-    /// Returns the name that the status has in the API, in the store and for Erlang nodes.
+    /// Returns the name of the status in the API, in the store and in messages to Erlang nodes.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {

@@ -122,7 +122,7 @@ fn references() -> Vec<Row> {
         row("two messages after one header", Closed("message that is not a valid term"), move |h| {
             message([referring(h, 0, 1), call(h).1, call(h).1].concat())
         }),
-        row("a hundred thousand tuples in tuples", Ignored, move |h| {
+        row("100,000 nested tuples", Ignored, move |h| {
             message([referring(h, 0, 1), [104, 1].repeat(100_000), vec![82, 0]].concat())
         }),
     ]

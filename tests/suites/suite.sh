@@ -3,7 +3,7 @@
 #
 #   suite.sh RUN TARGET MODE DAEMON SUITE [GROUP CASE]
 #
-# RUN gets the results in `results.tsv`. TARGET is the directory that adapt.sh made.
+# The results are written to `RUN/results.tsv`. TARGET is the directory that adapt.sh made.
 set -euo pipefail
 
 run=$1 target=$2 mode=$3 daemon=$4 suite=$5

@@ -23,7 +23,7 @@ pub enum ConnectError {
     /// The node name is invalid.
     #[error("{0:?} is not a valid node name: {1}")]
     Name(String, NodeNameError),
-    /// The other node was not reached, or refused.
+    /// The other node could not be reached, or it refused the connection.
     #[error(transparent)]
     Dial(Arc<DialError>),
 }

@@ -129,7 +129,7 @@ pub struct Holding {
 }
 
 impl Holding {
-    /// Returns the bytes that it holds.
+    /// Returns the number of bytes held.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.bytes.load(Ordering::SeqCst)

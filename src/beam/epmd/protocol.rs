@@ -1,4 +1,4 @@
-//! The requests and answers of EPMD, and the table of registered names. Pure.
+//! The requests and responses of EPMD, and the table of registered names. Pure.
 //!
 //! Spec: "EPMD Protocol" in OTP's erts documentation, and `do_request` in
 //! `erts/epmd/src/epmd_srv.c` for what it omits.

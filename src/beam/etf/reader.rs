@@ -151,10 +151,11 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Reads the atom of this text.
+    /// Reads an atom that must have this text.
     ///
     /// # Errors
-    /// [`DecodeError::OtherAtom`] if the text differs; or the next term is not an atom.
+    /// [`DecodeError::OtherAtom`] if the atom has another text. Another error if the next term is not
+    /// an atom.
     pub fn expect_atom(&mut self, text: &str) -> Result<(), DecodeError> {
         self.whole(|r| if r.atom_text()? == text { Ok(()) } else { Err(DecodeError::OtherAtom) })
     }

@@ -246,7 +246,7 @@ pub struct Parts {
     pub creation: u32,
     /// Its scopes of process groups.
     pub scopes: Vec<Atom>,
-    /// The groups of peers that the view shows.
+    /// The peers' process groups that the view shows.
     pub watched: Watched,
     /// The functions that peers can call.
     pub functions: Box<dyn Functions>,

@@ -404,7 +404,7 @@ fn values(home: &Home, image: Option<Image>) -> Result<Values, Refusal> {
     })
 }
 
-/// Opens home with the modes of the deployed daemon.
+/// Opens the home directory with the directory mode and group that the deployed daemon uses.
 fn layout(home: &Home, draft: &Draft<'_>) -> Result<Layout, Refusal> {
     let mut environment = Environment::default();
     let files: &[&str] = match rustix::process::geteuid().is_root() {

@@ -20,7 +20,7 @@ pub(in crate::cli) struct Register {
     /// Description of the plugin
     #[arg(long, value_name = "TEXT")]
     description: Option<String>,
-    /// Erlang node of the plugin [default: the node that the cluster knows]
+    /// Erlang node of the plugin [default: its node in the cluster]
     #[arg(long, value_name = "NAME@HOST")]
     node: Option<String>,
     #[command(flatten)]

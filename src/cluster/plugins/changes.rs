@@ -45,8 +45,8 @@ impl Changes {
         if !self.all {
             return names;
         }
-        // A view that is not ready has no status yet. A missed event may be newer than this view,
-        // and then a newer view follows.
+        // A view that is not ready has no status yet. A missed event may be newer than this view.
+        // If so, a newer view follows.
         self.all = !view.ready || revision > view.revision;
         kept.chain(view.plugins.keys()).cloned().collect()
     }

@@ -53,7 +53,7 @@ impl Functions for SharedPaths {
     }
 }
 
-/// Does what `filename:join(Directory, Name)` does with an absolute directory. An absolute name
+/// Joins a name to an absolute directory, as `filename:join(Directory, Name)` does. An absolute name
 /// replaces the directory. Repeated slashes become one, and a slash at the end is removed. The path
 /// is a binary if the name is one (`filename.erl` of OTP's stdlib).
 fn join(directory: &str, name: &Term) -> Result<Term, BadArg> {

@@ -22,7 +22,7 @@
 -export([callback_mode/0, init/1, handle_event/4, terminate/3]).
 -export_type([info/0, state/0]).
 
-%% The first pause and the longest, in ms. A plugin that waits for the daemon registers at most the
+%% The first pause and the longest, in ms. A plugin that waits for the daemon registers within the
 %% longest pause after the daemon has started.
 -define(FIRST_PAUSE, 100).
 -define(LONGEST_PAUSE, 5000).

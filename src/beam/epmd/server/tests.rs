@@ -112,7 +112,7 @@ async fn a_request_may_be_slow_but_must_not_stop() {
 }
 
 #[tokio::test]
-async fn a_registered_node_that_sends_more_loses_its_name() {
+async fn a_registered_node_that_sends_more_bytes_is_deregistered() {
     let (_server, address) = started();
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(b"\0\x0ex\0\x01M\0\0\x06\0\x05\0\x01n\0\0").await.unwrap();

@@ -69,8 +69,8 @@ impl DnsQuery {
         }
     }
 
-    /// Plans the next attempt, if none is planned. Its time has jitter, so that not all daemons ask
-    /// at once.
+    /// Plans the next attempt, if none is planned. The delay is jittered, so that daemons do not all
+    /// query at once.
     pub(super) fn ask_again(&mut self, now: Instant) {
         let later = limits::DNS_POLL / 4 * (getrandom::u32().unwrap_or_default() % 256) / 256;
         self.due.get_or_insert(now + limits::DNS_POLL + later);

@@ -1,5 +1,5 @@
 //! Finds nodes in DNS. A DNS name, for example of a headless service, has an A or AAAA record for
-//! each host (or pod). Each address means the node `hecate@ADDRESS`; no other name is tried there.
+//! each host (or pod). Each address is dialled as the node `hecate@ADDRESS`, and under no other name.
 //! Pure.
 
 use std::fmt::Display;
