@@ -321,7 +321,7 @@ fn gitops_refuses_to_write_in_another_users_home() {
     init.args(["gitops", "init"]).env_clear().env("PATH", "/usr/bin:/bin").env("HOME", host.home());
     let output = init.output().unwrap();
     let error = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(!output.status.success() && error.contains("run this as its owner"), "{output:?}");
+    assert!(!output.status.success() && error.contains("run it as the owner"), "{output:?}");
     assert!(!host.home().join(".hecate").exists());
 }
 
