@@ -48,6 +48,7 @@ pub mod limits;
 pub mod log;
 pub mod metrics;
 pub mod plugin;
+pub mod similar;
 pub mod systemd;
 pub mod timestamp;
 pub mod wire;

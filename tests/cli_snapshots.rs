@@ -105,6 +105,7 @@ fn the_commands_with_a_running_daemon() {
         "cluster",
         "doctor",
         &format!("diagnose {node}"),
+        "purge hecate-wetherd --yes",
         &format!("diagnose {}", host.node("hecate_tradrd")),
         &format!("diagnose {node} --independent"),
         "--check-config",

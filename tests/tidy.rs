@@ -29,7 +29,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "wire",
         ],
     ),
-    // `doctor` checks EPMD and ports itself, because it has no daemon to query.
+    // `doctor` checks EPMD, ports and the database itself, because it may have no daemon to query.
     (
         "cli",
         &[
@@ -42,6 +42,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "layout",
             "limits",
             "plugin",
+            "similar",
             "beam::connect::owners",
             "beam::connect::resolve",
             "beam::connect::Holder",
@@ -50,7 +51,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         ],
     ),
     ("wire", &["escape"]),
-    ("config", &["beam::cookie", "layout", "limits", "log", "plugin"]),
+    ("config", &["beam::cookie", "layout", "limits", "log", "plugin", "similar"]),
     (
         "api",
         &[
@@ -168,6 +169,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("limits", &[]),
     ("systemd", &["limits", "log"]),
     ("escape", &[]),
+    ("similar", &["limits"]),
     ("log", &["escape", "limits"]),
     ("metrics", &[]),
     ("beam/limits", &[]),
@@ -223,6 +225,7 @@ const PURE: &[&str] = &[
     "beam/dist/header",
     "beam/epmd/protocol",
     "escape",
+    "similar",
     "beam/fair",
     "beam/etf/",
     "layout/own_files",

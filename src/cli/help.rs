@@ -59,7 +59,7 @@ Examples:
 
 pub(super) const HEALTHCHECK: &str = "\
 Exits with 0 if the daemon answers, even if it is not healthy or not ready, and with 1 otherwise. To
-wait for a ready daemon, read `ready` from `hecate-daemon status --json`, or request /readyz.
+wait for a ready daemon, read `ready` from `hecate-daemon status --json`.
 
 Examples:
   hecate-daemon healthcheck

@@ -30,8 +30,8 @@ use beam::cookie::Cookie;
 use beam::name::NodeName;
 
 use crate::layout::Home;
-use crate::limits;
 use crate::log::Format;
+use crate::{limits, similar};
 use beam::name::NamePattern;
 use settings::SETTINGS;
 use sys_config::SysConfig;
@@ -198,9 +198,7 @@ fn keys() -> impl Iterator<Item = &'static str> {
 
 fn unknown_keys(file: &SysConfig) -> Vec<String> {
     let warning = |(key, source): (&str, Source)| {
-        let near = keys().map(|known| (strsim::damerau_levenshtein(key, known), known)).min();
-        let nearest = near.filter(|(edits, _)| *edits <= 3).map(|(_, known)| known);
-        let advice = nearest.map(|known| format!("; did you mean `{known}`?"));
+        let advice = similar::closest(key, keys(), 3).map(|known| format!("; did you mean `{known}`?"));
         format!("{source}: `{key}` is not a setting of hecate and is ignored{}", advice.unwrap_or_default())
     };
     file.unknown().map(warning).collect()

@@ -12,7 +12,7 @@ use super::Error;
 use super::source::Source;
 use super::sys_config::SysConfig;
 use super::value::{Given, Value};
-use crate::limits;
+use crate::{limits, similar};
 
 /// A setting and its possible sources.
 #[derive(Debug)]
@@ -371,14 +371,8 @@ pub(super) fn misspelled(variables: impl IntoIterator<Item = (OsString, OsString
 /// variables too, so only a few differences are allowed.
 fn resembled(name: &str) -> Option<&'static str> {
     let own = name.strip_prefix(PREFIX)?;
-    let most = (own.len() / 4).clamp(1, 3);
-    let near = variable_names().filter_map(|known| {
-        let rest = known.strip_prefix(PREFIX)?;
-        // Also bounds the work for a long name.
-        let alike = rest.len().abs_diff(own.len()) <= most;
-        alike.then(|| (strsim::osa_distance(own, rest), known))
-    });
-    near.filter(|(edits, _)| *edits <= most).min().map(|(_, known)| known)
+    let known = variable_names().filter(|known| known.starts_with(PREFIX));
+    similar::closest(name, known, (own.len() / 4).clamp(1, 3))
 }
 
 fn variable_names() -> impl Iterator<Item = &'static str> {

@@ -63,5 +63,5 @@ pub const CLIENT_EVENT: usize = CLIENT_ANSWER;
 pub const CLIENT_SILENCE: Duration = Duration::from_secs(75);
 
 /// Most pairs of bytes that are compared to find a name like a misspelled one, enough for 10,000
-/// names of 40 bytes. Crossed by `cli::support::suggest::tests::the_work_is_bounded`.
+/// names of 40 bytes. Crossed by `similar::tests::the_work_is_bounded`.
 pub const SUGGESTION_WORK: usize = 16 * 1024 * 1024;

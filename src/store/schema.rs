@@ -3,11 +3,12 @@
 //! A released migration is never changed; new ones are added. `user_version` is the number of
 //! applied migrations.
 
-use std::fs::File;
-use std::os::unix::fs::FileExt as _;
+use std::fs::OpenOptions;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 use rusqlite::{Connection, TransactionBehavior};
+use rustix::fs::OFlags;
 
 use super::error::Trouble;
 
@@ -89,7 +90,12 @@ pub(super) fn check_version(connection: &Connection) -> Result<(), Trouble> {
 /// (sqlite.org/fileformat.html). A log next to the file may have a later version.
 pub(super) fn check_header(path: &Path) -> Result<(), Trouble> {
     let (mut magic, mut version) = ([0; MAGIC.len()], [0; 4]);
-    let read = File::open(path)
+    // A FIFO at this path must not block the caller.
+    let nonblocking = OFlags::NONBLOCK.bits().cast_signed();
+    let read = OpenOptions::new()
+        .read(true)
+        .custom_flags(nonblocking)
+        .open(path)
         .and_then(|file| file.read_exact_at(&mut magic, 0).and_then(|()| file.read_exact_at(&mut version, 60)));
     let version = i32::from_be_bytes(version);
     let is_newer = usize::try_from(version).is_ok_and(|version| version > VERSION);

@@ -312,6 +312,14 @@ fn a_newer_schema_is_refused_and_not_changed() {
 }
 
 #[test]
+fn a_fifo_in_place_of_the_database_does_not_block_the_check_of_its_version() {
+    let dir = dir();
+    let mode = rustix::fs::Mode::from_raw_mode(0o600);
+    rustix::fs::mknodat(rustix::fs::CWD, dir.path().join(FILE), rustix::fs::FileType::Fifo, mode, 0).expect("a FIFO");
+    Store::check_version(dir.path()).expect("it has no version");
+}
+
+#[test]
 fn a_database_of_another_program_is_refused_and_not_changed() {
     let dir = dir();
     sql(dir.path(), "CREATE TABLE plugins (id INTEGER)");

@@ -12,7 +12,7 @@ use crate::cli::support::client;
 use crate::cli::support::client::Call;
 use crate::cli::support::command::{Named, ask};
 use crate::cli::support::exit::Exit;
-use crate::cli::support::page::{complain, plain};
+use crate::cli::support::page::{complain, counted, plain};
 use crate::cli::support::refusal;
 use crate::limits;
 use crate::wire::{Purgeable, Purged};
@@ -74,7 +74,6 @@ fn call(name: &str) -> Call {
 
 fn show(body: &[u8]) -> serde_json::Result<String> {
     let Purged { base_dir, removed, .. } = serde_json::from_slice(body)?;
-    let counted = |count: u64, one: &str, many: &str| format!("{count} {}", if count == 1 { one } else { many });
     Ok(format!(
         "deleted {}: {}, {}, {}\n",
         plain(&base_dir),

@@ -127,8 +127,8 @@ pub(in crate::cli) fn since(time: &str, now: SystemTime) -> String {
 }
 
 /// Formats a count with a word in the singular or the plural.
-pub(in crate::cli) fn counted(count: usize, one: &str, many: &str) -> String {
-    format!("{count} {}", if count == 1 { one } else { many })
+pub(in crate::cli) fn counted<T: fmt::Display + PartialEq + From<u8>>(count: T, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == T::from(1) { one } else { many })
 }
 
 /// Formats a duration in its largest whole unit.

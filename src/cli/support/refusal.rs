@@ -18,6 +18,11 @@ pub(in crate::cli) async fn of_call(socket: &Path, call: &Call, answer: &Answer)
             let hint = if question.is_empty() { "; list the plugins" } else { " List the plugins" };
             format!("no plugin named '{name}'{question}{hint} with `hecate-daemon plugins`")
         }
+        (Some(name), Some("no_data")) => {
+            let plugins = suggest::plugins(socket).await;
+            let question = suggest::question(name, plugins.iter().map(String::as_str));
+            format!("{}{question}", detail(answer.status, &answer.body))
+        }
         (Some(name), Some("registered")) => {
             format!("'{name}' is registered; deregister it first with `hecate-daemon deregister {name}`")
         }

@@ -1,4 +1,4 @@
-//! Finds the known name that is most like a misspelled one.
+//! Asks "did you mean" with the plugins and nodes that the daemon knows.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -8,20 +8,13 @@ use hyper::Method;
 use serde::de::DeserializeOwned;
 
 use super::client::{self, Call};
-use crate::limits;
 use crate::wire::{Cluster, PluginEntry};
+use crate::{limits, similar};
 
 /// Returns the name that is most like `name`, unless each differs in more than a third of the
-/// bytes. Compares at most [`limits::SUGGESTION_WORK`] pairs of bytes.
+/// bytes.
 pub(in crate::cli) fn closest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let most = (name.len() / 3).clamp(1, 8);
-    let mut work = 0_usize;
-    let affordable = known.into_iter().filter(|known| known.len().abs_diff(name.len()) <= most).take_while(|known| {
-        work = work.saturating_add(known.len().saturating_mul(name.len()));
-        work <= limits::SUGGESTION_WORK
-    });
-    let near = affordable.map(|known| (strsim::osa_distance(name, known), known));
-    near.min().filter(|(edits, _)| *edits <= most).map(|(_, known)| known)
+    similar::closest(name, known, (name.len() / 3).clamp(1, 8))
 }
 
 /// Returns `; did you mean 'x'?` with the most similar name, or an empty string if there is none.
@@ -75,19 +68,5 @@ mod tests {
         }
         assert_eq!(question("hecate-nod", known), "; did you mean 'hecate-noded'?");
         assert_eq!(question("x", known), "");
-    }
-
-    #[test]
-    fn the_work_is_bounded() {
-        let length = 1024;
-        let fitting = limits::SUGGESTION_WORK / (length * length);
-        let name = "a".repeat(length);
-        let (far, near) = ("b".repeat(length), format!("{}b", "a".repeat(length - 1)));
-        let among = |count: usize| std::iter::repeat_n(far.as_str(), count).chain([near.as_str()]);
-        assert_eq!(closest(&name, among(fitting - 1)), Some(near.as_str()));
-        assert_eq!(closest(&name, among(fitting)), None);
-        // A name from the command line can be of any length.
-        let endless = "a".repeat(limits::SUGGESTION_WORK);
-        assert_eq!(closest(&endless, [endless.as_str()]), None);
     }
 }
