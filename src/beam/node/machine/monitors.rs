@@ -59,7 +59,7 @@ impl Machine {
     }
 
     /// Monitors a process of a peer. The monitor fires with `noconnection` when the connection
-    /// ends, or at once if there is none.
+    /// ends, or at once if the node is not connected.
     pub(super) fn monitor_peer(&mut self, to: Address, token: Token, out: &mut Vec<NodeEffect>) {
         let (node, to) = to.into_parts();
         let Ok((link, from)) = self.route_to(node.as_str(), false) else {
